@@ -1,0 +1,101 @@
+"""The training rows, scaled, where the batches are gathered from."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skae.data.scale import Scaler
+from skae.data.validate import dense_chunks, missing_mask
+from skae.device import fits
+
+
+@dataclass
+class Rows:
+    """Scaled training rows.
+
+    Attributes
+    ----------
+    values : Tensor of shape (n, n_features)
+        NaN where a value is missing. On the device if it fits there, else in
+        pinned memory, from where batches are streamed.
+    weights : Tensor of shape (n,) or None
+        Sample weights, of mean one.
+    keys : Tensor of shape (n,), int64, or None
+        A hash of each row's content, which picks the row's noise.
+    observed_share : float
+        Share of the cells that are not missing.
+    device : torch.device
+        Where batches are wanted.
+    """
+
+    values: Tensor
+    weights: Tensor | None
+    keys: Tensor | None
+    observed_share: float
+    device: torch.device
+
+    @property
+    def has_missing(self) -> bool:
+        return self.observed_share < 1.0
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def take(self, index: Tensor, out: Tensor) -> None:
+        """Gather rows into ``out`` of shape (len(index), n_features)."""
+        if self.values.device == out.device:
+            torch.index_select(self.values, 0, index, out=out)
+        else:
+            staged = self.values.index_select(0, index.to(self.values.device))
+            if out.device.type == "cuda":
+                staged = staged.pin_memory()
+            out.copy_(staged, non_blocking=True)
+
+    def low_and_high(self) -> tuple[Tensor, Tensor]:
+        """Smallest and largest value of each feature, missing ones left out."""
+        low = self.values.nan_to_num(torch.inf).amin(0).nan_to_num(posinf=0.0)
+        high = self.values.nan_to_num(-torch.inf).amax(0).nan_to_num(neginf=0.0)
+        return low.to(self.device), high.to(self.device)
+
+
+def load_rows(
+    X: Any,
+    weights: np.ndarray | None,
+    scaler: Scaler,
+    dtype: torch.dtype,
+    device: torch.device,
+    keyed: bool,
+) -> Rows:
+    """Scale ``X`` chunk by chunk into one tensor."""
+    n, n_features = X.shape
+    values = torch.empty(n, n_features, dtype=dtype)
+    keys = np.empty(n, dtype=np.int64) if keyed else None
+    array, n_missing = values.numpy(), 0
+    for part, rows in dense_chunks(X):
+        scaler.transform(rows, array[part])
+        missing = missing_mask(rows)
+        n_missing += 0 if missing is None else int(missing.sum())
+        if keys is not None:
+            keys[part] = _content_keys(rows)
+    on_device = fits(device, values.nbytes)
+    if weights is not None:
+        weights = weights / weights.mean()
+    return Rows(
+        values.to(device) if on_device else values,
+        None if weights is None else torch.as_tensor(weights, dtype=dtype).to(device),
+        None if keys is None else torch.from_numpy(keys).to(device),
+        1.0 - n_missing / values.numel(),
+        device,
+    )
+
+
+def _content_keys(rows: np.ndarray) -> np.ndarray:
+    """A 64-bit hash of each row: its bits times odd constants, summed."""
+    bits = np.ascontiguousarray(rows, dtype=np.float32).view(np.uint32).astype(np.uint64)
+    columns = np.arange(1, rows.shape[1] + 1, dtype=np.uint64)
+    with np.errstate(over="ignore"):
+        factors = (columns * np.uint64(0x9E3779B97F4A7C15)) | np.uint64(1)
+        return (bits * factors).sum(axis=1).view(np.int64)

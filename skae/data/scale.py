@@ -1,0 +1,192 @@
+"""Scaling fitted on the training rows, and its inverse.
+
+Every named scaling is affine, a centre and a scale for each feature, and is
+fitted in one pass over chunks of rows: NaN cells are left out, weights count,
+sums are taken in float64. Constant features get scale one.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+
+
+@dataclass
+class AffineScaler:
+    """``(x - center) / scale`` for each feature.
+
+    Attributes
+    ----------
+    center, scale : ndarray of shape (n_features,), float64
+    name : str
+        The scaling that was chosen.
+    """
+
+    center: np.ndarray
+    scale: np.ndarray
+    name: str
+
+    def transform(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """Write the scaled rows into ``out`` (in its dtype)."""
+        if self.name == "none":
+            np.copyto(out, rows, casting="unsafe")
+            return
+        dtype = np.result_type(rows.dtype, np.float32, out.dtype)
+        centered = out if dtype == out.dtype else None
+        centered = np.subtract(rows, self.center.astype(dtype), out=centered, dtype=dtype)
+        np.divide(centered, self.scale.astype(dtype), out=out, casting="unsafe")
+
+    def inverse_transform(self, scaled: np.ndarray) -> np.ndarray:
+        if self.name == "none":
+            return scaled
+        scaled = scaled * self.scale.astype(scaled.dtype)
+        scaled += self.center.astype(scaled.dtype)
+        return scaled
+
+
+@dataclass
+class TransformerScaler:
+    """A fitted scikit-learn transformer that keeps the number of features."""
+
+    transformer: Any
+    name: str = "transformer"
+
+    def transform(self, rows: np.ndarray, out: np.ndarray) -> None:
+        out[:] = self.transformer.transform(rows.astype(np.float64))
+
+    def inverse_transform(self, scaled: np.ndarray) -> np.ndarray:
+        inverse = self.transformer.inverse_transform(scaled.astype(np.float64))
+        return inverse.astype(scaled.dtype)
+
+
+Scaler = AffineScaler | TransformerScaler
+
+
+@dataclass
+class _Summary:
+    """Weighted count, mean, variance, minimum and maximum of each feature."""
+
+    shift: np.ndarray | None = None
+    count: Any = 0.0
+    total: Any = 0.0
+    squares: Any = 0.0
+    low: Any = field(default=np.inf)
+    high: Any = field(default=-np.inf)
+
+    def add(self, rows: np.ndarray, weights: np.ndarray | None) -> None:
+        rows = rows.astype(np.float64)
+        missing = np.isnan(rows)
+        any_missing = missing.any()
+        if self.shift is None:
+            # Any value near the data keeps the difference of squares exact.
+            first = np.where(missing, 0.0, rows)
+            self.shift = first.sum(axis=0) / np.maximum((~missing).sum(axis=0), 1)
+        low, high = rows, rows
+        if any_missing:
+            low, high = np.where(missing, np.inf, rows), np.where(missing, -np.inf, rows)
+        self.low = np.minimum(self.low, low.min(axis=0))
+        self.high = np.maximum(self.high, high.max(axis=0))
+        rows -= self.shift
+        weight = np.ones(len(rows)) if weights is None else weights.astype(np.float64)
+        if any_missing:
+            rows[missing] = 0.0
+            self.count = self.count + weight @ ~missing
+        else:
+            self.count = self.count + weight.sum()
+        weighted = rows if weights is None else rows * weight[:, None]
+        self.total = self.total + weighted.sum(axis=0)
+        self.squares = self.squares + (weighted * rows).sum(axis=0)
+
+    @property
+    def mean(self) -> np.ndarray:
+        return self.shift + self.total / np.maximum(self.count, np.finfo(float).tiny)
+
+    @property
+    def variance(self) -> np.ndarray:
+        count = np.maximum(self.count, np.finfo(float).tiny)
+        variance = self.squares / count - (self.total / count) ** 2
+        # Below rounding of the sums it is zero.
+        return np.where(variance > 1e-14 * self.squares / count, variance, 0.0)
+
+
+def _where_positive(scale: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)
+
+
+def _standard(summary: _Summary, rows: Any) -> tuple[np.ndarray, np.ndarray]:
+    return summary.mean, np.sqrt(summary.variance)
+
+
+def _common(summary: _Summary, rows: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Own centres, one scale: the root of the mean variance."""
+    mean = summary.mean
+    return mean, np.full_like(mean, np.sqrt(summary.variance.mean()))
+
+
+def _minmax(summary: _Summary, rows: Any) -> tuple[np.ndarray, np.ndarray]:
+    low = np.where(np.isfinite(summary.low), summary.low, 0.0)
+    return low, np.where(np.isfinite(summary.high), summary.high, 0.0) - low
+
+
+def _robust(summary: _Summary, rows: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Median and interquartile range, of all rows at once; weights do not count."""
+    everything = np.vstack(list(rows()))
+    missing_columns = np.isnan(everything).all(axis=0)
+    everything[:, missing_columns] = 0.0
+    low, median, high = np.nanpercentile(everything.astype(np.float64), [25, 50, 75], axis=0)
+    return median, high - low
+
+
+_SCALINGS: dict[str, Callable[[_Summary, Any], tuple[np.ndarray, np.ndarray]]] = {
+    "standard": _standard,
+    "common": _common,
+    "minmax": _minmax,
+    "robust": _robust,
+}
+
+
+def _has_like_units(summary: _Summary) -> bool:
+    """Whether the features look like pixels: bounded, and in one unit.
+
+    All features that vary start at one common minimum, and at least half of
+    them reach half of the common range.
+    """
+    span = summary.high - summary.low
+    varies = np.isfinite(span) & (span > 0)
+    if varies.sum() < 2:
+        return False
+    low, span = summary.low[varies], span[varies]
+    return bool((low == low[0]).all() and (span >= span.max() / 2).mean() >= 0.5)
+
+
+def fit_scaler(
+    scaling: Any,
+    chunks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray | None]]],
+    bounded: bool,
+) -> Scaler:
+    """Fit a scaling.
+
+    Parameters
+    ----------
+    scaling : {"auto", "standard", "common", "minmax", "robust", None} or transformer
+    chunks : callable
+        Gives, each time it is called, the rows and their weights in chunks.
+    bounded : bool
+        The loss needs targets in [0, 1]: "auto" becomes "minmax".
+    """
+    if scaling is not None and not isinstance(scaling, str):
+        everything = np.vstack([rows for rows, _ in chunks()]).astype(np.float64)
+        return TransformerScaler(clone(scaling).fit(everything))
+    summary = _Summary()
+    for rows, weights in chunks():
+        summary.add(rows, weights)
+    if scaling is None:
+        size = summary.mean.shape
+        return AffineScaler(np.zeros(size), np.ones(size), "none")
+    if scaling == "auto":
+        pixels = "common" if _has_like_units(summary) else "standard"
+        scaling = "minmax" if bounded else pixels
+    center, scale = _SCALINGS[scaling](summary, lambda: (rows for rows, _ in chunks()))
+    return AffineScaler(center, _where_positive(scale), scaling)

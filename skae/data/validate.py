@@ -1,0 +1,74 @@
+"""From what the caller has to chunks of rows, and back to the caller's kind."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+# Values converted at once: chunks that stay in a core's second-level cache.
+_CHUNK_VALUES = 1 << 17
+
+
+def chunk_length(n_values: int, most: int = 1 << 14) -> int:
+    """Rows of ``n_values`` numbers each that one chunk holds."""
+    return max(1, min(most, _CHUNK_VALUES // max(n_values, 1)))
+
+
+def dense_chunks(X: Any, length: int | None = None) -> Iterator[tuple[slice, np.ndarray]]:
+    """Consecutive rows of an array or CSR matrix as dense arrays.
+
+    Raises
+    ------
+    ValueError
+        If a value is infinite. NaN is let through: it means missing.
+    """
+    length = chunk_length(X.shape[1]) if length is None else length
+    for start in range(0, X.shape[0], length):
+        part = slice(start, min(start + length, X.shape[0]))
+        rows = X[part].toarray() if sparse.issparse(X) else np.asarray(X[part])
+        check_not_infinite(rows)
+        yield part, rows
+
+
+def check_not_infinite(rows: np.ndarray) -> None:
+    """Raise ValueError if a value is infinite."""
+    if rows.dtype.kind != "f":
+        return
+    with np.errstate(all="ignore"):
+        # One pass in the common case; a sum of finite values may still overflow.
+        if np.isfinite(rows.sum(dtype=rows.dtype)) or not np.isinf(rows).any():
+            return
+    raise ValueError(
+        "Input X contains infinity or a value too large for its dtype. Replace infinite values, "
+        "by NaN where they mean that the value is missing (NaN cells are left out of the loss)."
+    )
+
+
+def missing_mask(rows: np.ndarray) -> np.ndarray | None:
+    """Where values are NaN, or None if nowhere."""
+    if rows.dtype.kind != "f" or not np.isnan(rows.sum()):
+        return None
+    mask = np.isnan(rows)
+    return mask if mask.any() else None
+
+
+def like_caller(values: np.ndarray, X: Any, columns: Any = None) -> Any:
+    """``values`` as the kind of container that ``X`` is: pandas, polars or NumPy."""
+    names = getattr(X, "columns", columns) if hasattr(X, "columns") else None
+    if names is None:
+        return values
+    if columns is not None and len(columns) == values.shape[1]:
+        names = columns
+    if len(names) != values.shape[1]:
+        return values
+    kind = type(X).__module__.split(".")[0]
+    if kind == "pandas":
+        import pandas
+
+        return pandas.DataFrame(values, index=X.index, columns=list(names))
+    if kind == "polars":
+        import polars
+
+        return polars.DataFrame(values, schema=[str(name) for name in names])
+    return values

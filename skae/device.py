@@ -1,0 +1,102 @@
+"""Devices, precision and threads: the only file that knows their names."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+_ACCELERATORS = ("cuda", "xpu", "mps")
+
+# Below this many floating-point operations a second thread costs more to wake
+# than it saves (examples/benchmarks/speed.py, small and large table).
+_ONE_THREAD_FLOPS = 2e7
+
+_DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}
+
+
+def available_devices() -> list[str]:
+    """Names that ``device=`` takes on this machine, best first."""
+    found = []
+    for kind in _ACCELERATORS:
+        module = getattr(torch, kind, None)
+        if module is not None and module.is_available():
+            found.append(kind)
+            count = module.device_count()
+            found += [f"{kind}:{i}" for i in range(count)] if kind != "mps" else []
+    return [*found, "cpu"]
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that ``name`` stands for; ``"auto"`` is the best one there is.
+
+    Raises
+    ------
+    ValueError
+        When the name is unknown or the device absent.
+    """
+    present = available_devices()
+    if name == "auto":
+        return torch.device(present[0])
+    if name not in present:
+        raise ValueError(
+            f"device={name!r} is not available on this machine. Available: "
+            f"{', '.join(map(repr, present))}. Pass one of these, or device='auto'."
+        )
+    return torch.device(name)
+
+
+def resolve_precision(precision: str, device: torch.device) -> tuple[torch.dtype, torch.dtype]:
+    """Dtype of the parameters and results, and dtype of the matrix products in training.
+
+    ``"auto"`` takes bfloat16 products on an accelerator that computes them natively.
+    """
+    if precision == "auto":
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        precision = "bfloat16" if fast else "float32"
+    if precision == "float64" and device.type == "mps":
+        raise ValueError(
+            "precision='float64' is not supported on device 'mps'. "
+            "Pass precision='float32', or device='cpu'."
+        )
+    products = torch.bfloat16 if precision == "bfloat16" else _DTYPES[precision]
+    return _DTYPES[precision], products
+
+
+def fits(device: torch.device, n_bytes: int) -> bool:
+    """Whether data of this size may stay on the device next to the training buffers."""
+    if device.type == "cuda":
+        return n_bytes < 0.7 * torch.cuda.mem_get_info(device)[0]
+    return device.type != "xpu" or n_bytes < 0.7 * torch.xpu.mem_get_info(device)[0]
+
+
+@contextmanager
+def computing(device: torch.device, flops: float) -> Iterator[None]:
+    """Compute in a neutral setting, and put the caller's back.
+
+    Inside, gradients are not recorded unless ``torch.enable_grad`` asks for it,
+    autocast is off, and work of few ``flops`` a call runs on one thread. The
+    number of threads never changes a result, only its time.
+    """
+    threads = torch.get_num_threads()
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        torch.autocast(device.type, enabled=False),
+    ):
+        try:
+            if flops < _ONE_THREAD_FLOPS and threads > 1:
+                torch.set_num_threads(1)
+            yield
+        finally:
+            if torch.get_num_threads() != threads:
+                torch.set_num_threads(threads)
+
+
+def _single_thread_after_fork() -> None:
+    """OpenMP's threads do not survive a fork; waiting for them would hang the child."""
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_single_thread_after_fork)

@@ -1,0 +1,177 @@
+"""Predictions: batches of rows through a fitted network, under a memory bound."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skae.data.scale import Scaler
+from skae.data.validate import dense_chunks
+from skae.device import computing
+from skae.losses import LOSSES
+from skae.networks.build import Network, Spec, arrays_of, restore
+
+# Numbers that a batch may hold in the network's layers.
+_BATCH_VALUES = 1 << 21
+
+
+@dataclass
+class Batch:
+    """Scaled rows on the device: NaN replaced by zero, and where a value was observed."""
+
+    part: slice
+    values: Tensor
+    observed: Tensor | None
+
+
+class Model:
+    """A trained network with the scaling of its inputs and its loss.
+
+    It pickles as plain arrays and settings.
+
+    Parameters
+    ----------
+    network : Network
+    scaler : Scaler
+    loss : str
+    n_features : int
+    """
+
+    def __init__(self, network: Network, scaler: Scaler, loss: str, n_features: int):
+        self.network = network
+        self.scaler = scaler
+        self.loss = loss
+        self.n_features = n_features
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        network = state.pop("network")
+        return state | {
+            "spec": network.spec,
+            "arrays": arrays_of(network.state()),
+            "device": str(network.device),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # The device may be absent here: the estimator moves the model where it wants it.
+        spec, arrays = state.pop("spec"), state.pop("arrays")
+        del state["device"]
+        self.__dict__.update(state)
+        self.network = restore(spec, arrays, torch.device("cpu"))
+
+    @property
+    def spec(self) -> Spec:
+        return self.network.spec
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.network.parameters.dtype
+
+    def encode(self, X: Any) -> np.ndarray:
+        """Latents (n, n_components)."""
+        return self._map(X, lambda batch: self.network.encode(batch.values)[0])
+
+    def reconstruct(self, X: Any) -> np.ndarray:
+        """Reconstructed rows in the units of the training data."""
+        return self._unscaled(self._map(X, self._reconstruction))
+
+    def decode(self, Z: np.ndarray) -> np.ndarray:
+        """Rows, in the units of the training data, of latents."""
+        link = LOSSES[self.loss].link
+
+        def decoded(batch: Batch) -> Tensor:
+            return link(self.network.decode(batch.values)[0])
+
+        return self._unscaled(self._map(Z, decoded, scaled=False))
+
+    def losses(self, X: Any) -> np.ndarray:
+        """Mean loss over the observed features of each row, (n,)."""
+
+        def row_losses(batch: Batch) -> Tensor:
+            values, n_observed = self._cell_losses(batch)
+            return values.sum(-1).div_(n_observed)
+
+        return self._map(X, row_losses)
+
+    def contributions(self, X: Any) -> np.ndarray:
+        """What each feature adds to :meth:`losses`, (n, n_features)."""
+
+        def cell_losses(batch: Batch) -> Tensor:
+            values, n_observed = self._cell_losses(batch)
+            return values.div_(n_observed.unsqueeze(-1) if batch.observed is not None else n_observed)
+
+        return self._map(X, cell_losses)
+
+    def explained_variance(self, X: Any, weights: np.ndarray | None = None) -> float:
+        """1 - SSE / SST over the observed cells of the scaled rows."""
+        n_features = self.n_features
+        sse, count = 0.0, torch.zeros(n_features, dtype=torch.float64)
+        total, squares = torch.zeros_like(count), torch.zeros_like(count)
+        with computing(self.network.device, self._flops(X)):
+            for batch in self._batches(X, scaled=True):
+                error = (self._reconstruction(batch) - batch.values).cpu().double()
+                values = batch.values.cpu().double()
+                weight = torch.ones(len(values), 1, dtype=torch.float64)
+                if weights is not None:
+                    weight *= torch.as_tensor(weights[batch.part], dtype=torch.float64)[:, None]
+                if batch.observed is not None:
+                    weight = weight * batch.observed.cpu()
+                sse += float((weight * error**2).sum())
+                count += weight.expand_as(values).sum(0)
+                total += (weight * values).sum(0)
+                squares += (weight * values**2).sum(0)
+        sst = float((squares - total**2 / count.clamp(min=1e-300)).sum())
+        if sst <= 1e-14 * float(squares.sum()):
+            return 1.0 if sse == 0.0 else 0.0
+        return 1.0 - sse / sst
+
+    def _reconstruction(self, batch: Batch) -> Tensor:
+        """In the scaled space, through the loss's link."""
+        outputs = self.network.decode(self.network.encode(batch.values))[0]
+        return LOSSES[self.loss].link(outputs)
+
+    def _cell_losses(self, batch: Batch) -> tuple[Tensor, Tensor | float]:
+        outputs = self.network.decode(self.network.encode(batch.values))[0]
+        values = LOSSES[self.loss].value(outputs, batch.values)
+        if batch.observed is None:
+            return values, float(self.n_features)
+        values = values * batch.observed
+        return values, batch.observed.sum(-1).clamp(min=1).to(values.dtype)
+
+    def _unscaled(self, scaled: np.ndarray) -> np.ndarray:
+        return self.scaler.inverse_transform(scaled)
+
+    def _flops(self, X: Any) -> float:
+        rows = min(X.shape[0], max(1, _BATCH_VALUES // self.network.row_width))
+        return float(self.network.flops * rows)
+
+    def _map(self, X: Any, function: Callable[[Batch], Tensor], scaled: bool = True) -> np.ndarray:
+        """Apply ``function`` to batches of rows; the results, one after another."""
+        out: np.ndarray | None = None
+        with computing(self.network.device, self._flops(X)):
+            for batch in self._batches(X, scaled):
+                result = function(batch).cpu().numpy()
+                if out is None:
+                    out = np.empty((X.shape[0], *result.shape[1:]), dtype=result.dtype)
+                out[batch.part] = result
+        assert out is not None, "validated data has at least one row"
+        return out
+
+    def _batches(self, X: Any, scaled: bool) -> Iterator[Batch]:
+        length = max(1, _BATCH_VALUES // self.network.row_width)
+        for part, rows in dense_chunks(X, length):
+            values = torch.empty(rows.shape, dtype=self.dtype)
+            if scaled:
+                self.scaler.transform(rows, values.numpy())
+            else:
+                np.copyto(values.numpy(), rows, casting="unsafe")
+            values = values.to(self.network.device)
+            observed = None
+            # A sum is NaN if any value is; where it merely overflows, the mask is all ones.
+            if not bool(values.sum().isfinite()):
+                observed = ~values.isnan()
+                values = values.nan_to_num_(0.0)
+            yield Batch(part, values, observed)

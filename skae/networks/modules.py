@@ -1,0 +1,206 @@
+"""Encoders and decoders given as torch modules, trained by autograd.
+
+They answer to the same calls as :class:`~skae.networks.dense.DenseNetwork`
+and :class:`~skae.networks.step.DenseStep`, so that the one loop trains both.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skae.networks.dense import top_k_mask
+
+
+@dataclass(frozen=True)
+class ModuleSpec:
+    """How to build a pair of modules again.
+
+    Attributes
+    ----------
+    builder : callable
+        ``builder(input_shape, n_components)`` returns (encoder, decoder).
+    input_shape : tuple of int
+        (n_features,), or (channels, height, width) for images.
+    n_components : int
+    sparsity : int or None
+    """
+
+    builder: Callable[[tuple[int, ...], int], tuple[nn.Module, nn.Module]]
+    input_shape: tuple[int, ...]
+    n_components: int
+    sparsity: int | None = None
+
+
+class ModuleNetwork:
+    """One encoder and one decoder whose parameters share a flat vector.
+
+    Parameters
+    ----------
+    spec : ModuleSpec
+    dtype : torch.dtype
+    device : torch.device
+    """
+
+    n_members = 1
+
+    def __init__(self, spec: ModuleSpec, dtype: torch.dtype, device: torch.device):
+        self.spec = spec
+        self.pair = _build(spec).to(device=device, dtype=dtype).eval()
+        self._check_shapes(dtype, device)
+        modules = list(self.pair.parameters())
+        flat = [p.detach().reshape(-1) for p in modules]
+        self.parameters = torch.cat(flat) if flat else torch.zeros(0, dtype=dtype, device=device)
+        _point(modules, self.parameters, "data")
+
+    @property
+    def device(self) -> torch.device:
+        return self.parameters.device
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.parameters.numel()
+
+    @property
+    def n_decayed(self) -> int:
+        return self.parameters.numel()
+
+    @property
+    def row_width(self) -> int:
+        # Nothing is known of the layers; images commonly widen before they narrow.
+        return 64 * int(torch.Size(self.spec.input_shape).numel())
+
+    def state(self) -> dict[str, Tensor]:
+        buffers = {f"buffer.{name}": value for name, value in self.pair.named_buffers()}
+        return {"parameters": self.parameters, **buffers}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        for name, value in self.state().items():
+            value.copy_(state[name])
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Latents (1, n, n_components) of rows (n, n_features)."""
+        self.train(False)
+        return self.codes(x)[None]
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Outputs (1, n, n_features) of latents (n, n_components)."""
+        self.train(False)
+        return self.outputs(z.reshape(-1, self.spec.n_components))[None]
+
+    def codes(self, x: Tensor) -> Tensor:
+        z = self.pair["encoder"](self._shaped(x.reshape(-1, *x.shape[-1:])))
+        if self.spec.sparsity is None:
+            return z
+        return z * top_k_mask(z.detach(), self.spec.sparsity)
+
+    def outputs(self, z: Tensor) -> Tensor:
+        y = self.pair["decoder"](z)
+        if len(self.spec.input_shape) == 3:
+            y = y.reshape(len(z), *self.spec.input_shape).permute(0, 2, 3, 1)
+        return y.reshape(len(z), -1)
+
+    def train(self, mode: bool) -> None:
+        if self.pair.training != mode:
+            self.pair.train(mode)
+
+    def modules(self, member: int = 0) -> tuple[nn.Module, nn.Module]:
+        return self.pair["encoder"], self.pair["decoder"]
+
+    def _shaped(self, x: Tensor) -> Tensor:
+        """Rows are channels last, torch's convolutions channels first."""
+        if len(self.spec.input_shape) != 3:
+            return x
+        channels, height, width = self.spec.input_shape
+        return x.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
+
+    def _check_shapes(self, dtype: torch.dtype, device: torch.device) -> None:
+        shape, latents = self.spec.input_shape, self.spec.n_components
+        n_features = int(torch.Size(shape).numel())
+        rows = torch.zeros(2, n_features, dtype=dtype, device=device)
+        try:
+            z = self.pair["encoder"](self._shaped(rows))
+        except RuntimeError as error:
+            raise ValueError(
+                f"The encoder of network={self.spec.builder!r} does not take a batch of shape "
+                f"(n, {', '.join(map(str, shape))}): {error}"
+            ) from error
+        if z.shape != (2, latents):
+            raise ValueError(
+                f"The encoder of network={self.spec.builder!r} gives shape {tuple(z.shape)} for 2 "
+                f"rows; it must give (2, n_components) = (2, {latents})."
+            )
+        y = self.pair["decoder"](z)
+        if y.shape[0] != 2 or y.numel() != rows.numel():
+            raise ValueError(
+                f"The decoder of network={self.spec.builder!r} gives shape {tuple(y.shape)} for 2 "
+                f"rows; it must give the input's shape, (2, {', '.join(map(str, shape))})."
+            )
+
+
+def _build(spec: ModuleSpec) -> nn.ModuleDict:
+    built: Any = spec.builder(spec.input_shape, spec.n_components)
+    if not (
+        isinstance(built, tuple)
+        and len(built) == 2
+        and all(isinstance(module, nn.Module) for module in built)
+    ):
+        raise TypeError(
+            f"network={spec.builder!r} must return a pair (encoder, decoder) of "
+            f"torch.nn.Module, got {built!r}."
+        )
+    return nn.ModuleDict({"encoder": built[0], "decoder": built[1]})
+
+
+def _point(parameters: list[nn.Parameter], flat: Tensor, attribute: str) -> None:
+    """Make each parameter's ``data`` or ``grad`` a view of one flat vector."""
+    start = 0
+    for parameter in parameters:
+        view = flat[start : start + parameter.numel()].view(parameter.shape)
+        setattr(parameter, attribute, view)
+        start += parameter.numel()
+
+
+class ModuleStep:
+    """The counterpart of :class:`~skae.networks.step.DenseStep`, by autograd."""
+
+    def __init__(
+        self,
+        network: ModuleNetwork,
+        gradients: Tensor,
+        batch_size: int,
+        dtype: torch.dtype,
+        latent_penalty: bool = False,
+    ):
+        self.network = network
+        self._gradients = gradients
+        self._latent_penalty = latent_penalty
+        _point(list(network.pair.parameters()), gradients, "grad")
+        n_features = int(torch.Size(network.spec.input_shape).numel())
+        like = network.parameters
+        self._autocast = dtype if dtype != like.dtype else None
+        self.input = torch.empty(1, batch_size, n_features, dtype=like.dtype, device=like.device)
+        self.gradient = torch.empty_like(self.input)
+        self.latent_gradient = self.input.new_zeros(1, batch_size, network.spec.n_components)
+        self.offsets = torch.zeros(batch_size, dtype=torch.int64, device=like.device)
+
+    def forward(self) -> None:
+        self.network.train(True)
+        half = torch.autocast(
+            self.input.device.type, dtype=self._autocast, enabled=self._autocast is not None
+        )
+        with torch.enable_grad(), half:
+            self._z = self.network.codes(self.input[0])
+            self._y = self.network.outputs(self._z)
+        self.latents = self._z.detach()[None]
+        self.output = self._y.detach()[None]
+
+    def backward(self) -> None:
+        self._gradients.zero_()
+        roots, gradients = [self._y], [self.gradient[0].to(self._y.dtype)]
+        if self._latent_penalty:
+            roots.append(self._z)
+            gradients.append(self.latent_gradient[0].to(self._z.dtype))
+        torch.autograd.backward(roots, gradients)

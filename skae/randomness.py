@@ -1,0 +1,99 @@
+"""Local randomness: seeds, generators and a table of random rows.
+
+Nothing here reads or moves the global random state of NumPy or torch, except
+:func:`isolated_global_generator`, which puts torch's back.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# User modules draw from torch's global generator; only one may do so at a time,
+# else two threads would mix their draws.
+_GLOBAL_GENERATOR = threading.RLock()
+
+# Streams of a seed; an estimator's epoch e draws from stream EPOCH_STREAM + e, so
+# that training goes on after a pickle without a generator's state.
+WEIGHTS_STREAM, SPLIT_STREAM, NOISE_STREAM, TABLE_STREAM, EPOCH_STREAM = range(5)
+
+# Two odd 64-bit constants (of SplitMix64, Steele et al. 2014), as signed integers.
+_MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
+_MIX_2 = 0x94D049BB133111EB - (1 << 64)
+
+
+def draw_seed(random_state: "int | np.random.RandomState | None") -> int:
+    """A seed below 2**31: fixed for an integer, drawn from a ``RandomState``,
+    fresh entropy for None (the global state is left alone)."""
+    if random_state is None:
+        return int(np.random.SeedSequence().generate_state(1)[0] >> 1)
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31 - 1))
+    return int(np.random.SeedSequence(int(random_state)).generate_state(1)[0] >> 1)
+
+
+def generator(seed: int, stream: int) -> torch.Generator:
+    """A CPU generator; each ``stream`` of a seed is independent of the others."""
+    sequence = np.random.SeedSequence((seed, stream))
+    return torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
+
+
+@contextmanager
+def isolated_global_generator(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generator for the block, for code that knows no other."""
+    accelerators = [device] if device.type != "cpu" else []
+    with (
+        _GLOBAL_GENERATOR,
+        torch.random.fork_rng(accelerators, device_type=_fork_type(device)),
+    ):
+        torch.random.default_generator.manual_seed(seed)
+        if accelerators:
+            torch.get_device_module(device).manual_seed(seed)
+        yield
+
+
+def _fork_type(device: torch.device) -> str:
+    return "cuda" if device.type == "cpu" else device.type
+
+
+def mix(keys: Tensor, salt: Tensor | int) -> Tensor:
+    """Hash int64 ``keys`` with a salt: the finaliser of SplitMix64."""
+    mixed = (keys + salt) * _MIX_1
+    mixed ^= mixed >> 29
+    mixed *= _MIX_2
+    mixed ^= mixed >> 32
+    return mixed
+
+
+class RandomTable:
+    """Random rows of any width, read as windows of one table.
+
+    Drawing a million Bernoulli variates costs 10 ms on a CPU core, gathering
+    them from a table 0.06 ms. A window starts at a hashed offset, so that a
+    row of data gets the same draw wherever it stands in its batch.
+
+    Parameters
+    ----------
+    values : Tensor of shape (SIZE,)
+        What the table holds, already random.
+    width : int
+        The widest row that will be asked for.
+    """
+
+    SIZE = 1 << 20
+
+    def __init__(self, values: Tensor, width: int):
+        self._values = torch.cat([values, values[:width]])
+
+    def rows(self, offsets: Tensor, out: Tensor) -> Tensor:
+        """Gather one window an offset into ``out`` of shape (len(offsets), width)."""
+        windows = self._values.as_strided((self.SIZE, out.shape[1]), (1, 1))
+        return torch.index_select(windows, 0, offsets, out=out)
+
+
+def table_offsets(keys: Tensor, salt: Tensor | int) -> Tensor:
+    """An offset into a :class:`RandomTable` for each key."""
+    return mix(keys, salt) & (RandomTable.SIZE - 1)

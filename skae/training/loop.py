@@ -1,0 +1,235 @@
+"""The one training loop. It knows no network, no loss formula and no noise:
+it gathers a batch, asks a step for outputs, sends the loss's slope backwards
+and lets the optimizer move the weights. It waits for the device once an epoch.
+"""
+
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+
+from skae.data.batches import Rows
+from skae.losses import LOSSES, Loss
+from skae.networks.build import Network, make_step
+from skae.networks.dense import DenseNetwork, member_values
+from skae.noise import Corrupt, make_noise
+from skae.randomness import (
+    EPOCH_STREAM,
+    SPLIT_STREAM,
+    draw_seed,
+    generator,
+    isolated_global_generator,
+    table_offsets,
+)
+from skae.training.monitor import Monitor, raise_divergence
+from skae.training.optimizers import Optimizer, Rate
+from skae.training.plan import SCHEDULES, TrainingPlan, TrainState
+
+
+def train(
+    network: Network, rows: Rows, plan: TrainingPlan, state: TrainState, monitor: Monitor
+) -> None:
+    """Train in place: the network's weights and buffers, and ``state``.
+
+    Raises
+    ------
+    DivergenceError
+        If the loss or the weights stop being finite.
+    """
+    with _global_generator(network, plan, state):
+        run = _Run(network, rows, plan, state)
+        for _ in range(plan.max_epochs):
+            loss, validation_loss = run.epoch(), run.validation_loss()
+            # The one synchronisation with the device.
+            watched = None if validation_loss is None else validation_loss.tolist()
+            if monitor.epoch_done(loss.tolist(), watched):
+                break
+    monitor.restore_best()
+    if not bool(network.parameters.isfinite().all()):
+        raise_divergence(plan, "after the last epoch")
+
+
+def _global_generator(network: Network, plan: TrainingPlan, state: TrainState):
+    """User modules draw (dropout, say) from torch's global generator; ours do not."""
+    if isinstance(network, DenseNetwork):
+        return nullcontext()
+    return isolated_global_generator(draw_seed(plan.seeds[0] + state.n_epochs), network.device)
+
+
+class _Run:
+    """Indices, buffers and optimizer of one training run."""
+
+    def __init__(self, network: Network, rows: Rows, plan: TrainingPlan, state: TrainState):
+        self._network, self._rows, self._plan, self._state = network, rows, plan, state
+        self._generators = [
+            generator(seed, EPOCH_STREAM + state.n_epochs) for seed in plan.seeds
+        ]
+        self._train, self._held_out = self._split()
+        gradients = torch.zeros_like(network.parameters)
+        self._optimizer = self._make_optimizer(gradients)
+        n, size = self._train.shape[1], plan.batch_size
+        self._steps_an_epoch = -(-n // size)
+        self._n_steps = 0
+        noise = self._make_noise()
+        self._batches = {
+            rows_: _Batch(network, rows, plan, gradients, noise, rows_)
+            for rows_ in {min(size, n), n % size or min(size, n)}
+        }
+
+    def epoch(self) -> Tensor:
+        """One pass over the training rows; the mean loss of each member."""
+        order = self._shuffled()
+        losses = torch.empty(
+            order.shape, dtype=self._network.parameters.dtype, device=self._network.device
+        )
+        size = self._plan.batch_size
+        offsets = self._offsets(order)
+        pieces = zip(order.split(size, 1), offsets.split(size, 1), losses.split(size, 1), strict=True)
+        schedule = SCHEDULES[self._plan.lr_schedule]
+        horizon = self._plan.max_epochs * self._steps_an_epoch
+        earlier = self._state.n_steps + 1
+        for done, (index, offset, loss) in enumerate(pieces):
+            self._batches[index.shape[1]].compute_gradients(index, offset, loss)
+            self._optimizer.step(earlier + done, schedule((self._n_steps + done) / horizon))
+        self._n_steps += self._steps_an_epoch
+        self._state.n_steps += self._steps_an_epoch
+        self._state.n_epochs += 1
+        return self._mean_loss(losses, order)
+
+    def validation_loss(self) -> Tensor | None:
+        """Mean loss of each member on its held-out rows, if there are any."""
+        if self._held_out is None:
+            return None
+        loss, network = LOSSES[self._plan.loss], self._network
+        losses = []
+        for index in self._held_out.split(max(1, (1 << 19) // network.row_width), 1):
+            target = torch.empty(
+                *index.shape,
+                self._rows.values.shape[1],
+                dtype=network.parameters.dtype,
+                device=network.device,
+            )
+            self._rows.take(index.reshape(-1), target.view(-1, target.shape[2]))
+            observed = target == target
+            target.nan_to_num_(0.0)
+            output = network.decode(network.encode(target))
+            losses.append((loss.value(output, target) * observed).sum(-1))
+        return self._mean_loss(torch.cat(losses, 1), self._held_out)
+
+    def _mean_loss(self, losses: Tensor, index: Tensor) -> Tensor:
+        n_cells = self._rows.values.shape[1] * self._rows.observed_share
+        if self._rows.weights is None:
+            return losses.mean(1) / n_cells
+        weights = self._rows.weights[index]
+        return (losses * weights).sum(1) / weights.sum(1) / n_cells
+
+    def _split(self) -> tuple[Tensor, Tensor | None]:
+        """Indices (K, n) of the training and the held-out rows of each member."""
+        n, plan = len(self._rows), self._plan
+        if not plan.early_stopping:
+            return torch.arange(n).expand(len(plan.seeds), n), None
+        n_held_out = max(1, round(plan.validation_fraction * n))
+        orders = [
+            torch.randperm(n, generator=generator(seed, SPLIT_STREAM)) for seed in plan.seeds
+        ]
+        order = torch.stack(orders)
+        held_out = order[:, :n_held_out].sort(1).values
+        return order[:, n_held_out:].sort(1).values, held_out.to(self._network.device)
+
+    def _shuffled(self) -> Tensor:
+        n = self._train.shape[1]
+        orders = [
+            rows[torch.randperm(n, generator=rng)]
+            for rows, rng in zip(self._train, self._generators, strict=True)
+        ]
+        return torch.stack(orders).to(self._network.device)
+
+    def _offsets(self, order: Tensor) -> Tensor:
+        """A new random offset for every row, the same for rows of equal content."""
+        if self._rows.keys is None:
+            return order
+        salts = [torch.randint(2**62, (1,), generator=rng) for rng in self._generators]
+        return table_offsets(self._rows.keys[order], torch.stack(salts).to(order.device))
+
+    def _make_optimizer(self, gradients: Tensor) -> Optimizer:
+        plan, network = self._plan, self._network
+
+        def rate_of(values: tuple[float, ...]) -> Rate:
+            if len(set(values)) == 1:
+                return values[0]
+            assert isinstance(network, DenseNetwork)
+            rates = torch.tensor(values, dtype=gradients.dtype, device=gradients.device)
+            return member_values(network.spec, rates)
+
+        return Optimizer(
+            plan.optimizer,
+            network.parameters,
+            gradients,
+            self._state.moments,
+            rate_of(plan.learning_rates),
+            rate_of(plan.weight_decays),
+            network.n_decayed,
+        )
+
+    def _make_noise(self) -> Corrupt | None:
+        if self._plan.noise is None:
+            return None
+        low, high = self._rows.low_and_high()
+        return make_noise(self._plan.noise, self._plan.noise_level, low, high, self._plan.seeds[0])
+
+
+class _Batch:
+    """Gathers batches of one size and computes their losses and gradients."""
+
+    def __init__(
+        self,
+        network: Network,
+        rows: Rows,
+        plan: TrainingPlan,
+        gradients: Tensor,
+        noise: Corrupt | None,
+        size: int,
+    ):
+        self._rows, self._noise, self._latent_l1 = rows, noise, plan.latent_l1
+        self._loss: Loss = LOSSES[plan.loss]
+        self._step = make_step(network, gradients, size, plan.product_dtype, plan.latent_l1 > 0)
+        clean = self._step.input
+        if noise is not None or clean.dtype != network.parameters.dtype:
+            clean = torch.empty_like(clean, dtype=network.parameters.dtype)
+        self._clean, self._flat = clean, clean.view(-1, clean.shape[2])
+        self._observed = torch.empty_like(clean) if rows.has_missing else None
+        # Gradient of the mean over the batch's cells; what is missing has no weight.
+        n_cells = size * clean.shape[2] * rows.observed_share
+        self._scale = clean.new_full((1, 1, 1), self._loss.scale / n_cells)
+        self._penalty_scale = clean.new_full((1, 1, 1), plan.latent_l1 / size)
+
+    def compute_gradients(self, index: Tensor, offsets: Tensor, losses: Tensor) -> None:
+        """Fill the gradients from the rows of ``index``, (K, size), and their ``losses``."""
+        step, clean, observed = self._step, self._clean, self._observed
+        rows = index.reshape(-1)
+        self._rows.take(rows, self._flat)
+        if observed is not None:
+            torch.eq(clean, clean, out=observed)
+            clean.nan_to_num_(0.0)
+        if self._rows.keys is not None:
+            step.offsets.copy_(offsets.reshape(-1))
+        if self._noise is not None:
+            self._noise(clean, step.offsets, step.input)
+        elif step.input is not clean:
+            step.input.copy_(clean)
+        step.forward()
+
+        values = self._loss.value(step.output, clean)
+        self._loss.slope(step.output, clean, step.gradient)
+        if observed is not None:
+            values.mul_(observed)
+            step.gradient.mul_(observed)
+        torch.sum(values, -1, out=losses)
+        scale, penalty_scale = self._scale, self._penalty_scale
+        if self._rows.weights is not None:
+            weights = self._rows.weights[rows].view(*index.shape, 1)
+            scale, penalty_scale = scale * weights, penalty_scale * weights
+        step.gradient.mul_(scale)
+        if self._latent_l1:
+            torch.sign(step.latents, out=step.latent_gradient).mul_(penalty_scale)
+        step.backward()

@@ -1,0 +1,79 @@
+"""What a training run is to do, and where it stands."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """Everything that the loop is told; resolved, no "auto" left.
+
+    Rates are one entry a member.
+    """
+
+    loss: str
+    optimizer: str
+    learning_rates: tuple[float, ...]
+    weight_decays: tuple[float, ...]
+    lr_schedule: str
+    batch_size: int
+    max_epochs: int
+    tol: float
+    n_iter_no_change: int | None
+    early_stopping: bool
+    validation_fraction: float
+    latent_l1: float
+    seeds: tuple[int, ...]
+    product_dtype: torch.dtype
+    noise: str | Callable[..., Tensor] | None = None
+    noise_level: float = 0.0
+
+
+@dataclass
+class TrainState:
+    """Where training stands; with the weights, all that it needs to go on.
+
+    Attributes
+    ----------
+    moments : dict of Tensor
+        The optimizer's running moments, flat like the parameters.
+    n_steps, n_epochs : int
+        Steps and epochs done since the weights were drawn.
+    """
+
+    moments: dict[str, Tensor] = field(default_factory=dict)
+    n_steps: int = 0
+    n_epochs: int = 0
+
+    def to_arrays(self) -> dict[str, Any]:
+        arrays = {name: value.cpu().numpy().copy() for name, value in self.moments.items()}
+        return {"moments": arrays, "n_steps": self.n_steps, "n_epochs": self.n_epochs}
+
+    @classmethod
+    def from_arrays(cls, saved: dict[str, Any], device: torch.device) -> "TrainState":
+        moments = {k: torch.tensor(v, device=device) for k, v in saved["moments"].items()}
+        return cls(moments, saved["n_steps"], saved["n_epochs"])
+
+
+def _constant(progress: float) -> float:
+    return 1.0
+
+
+def _cosine(progress: float) -> float:
+    """Loshchilov and Hutter 2017, without restarts."""
+    return 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def _one_cycle(progress: float, warm_up: float = 0.25, start: float = 0.04) -> float:
+    """Up for a quarter of the run, down for the rest (Smith and Topin 2019)."""
+    if progress < warm_up:
+        return start + (1.0 - start) * 0.5 * (1.0 - math.cos(math.pi * progress / warm_up))
+    return max(_cosine((progress - warm_up) / (1.0 - warm_up)), 1e-4)
+
+
+SCHEDULES = {"constant": _constant, "cosine": _cosine, "one_cycle": _one_cycle}
