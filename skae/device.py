@@ -46,6 +46,11 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def device_or_cpu(name: str) -> torch.device:
+    """The device of that name, or the CPU where it is absent."""
+    return torch.device(name if name in available_devices() else "cpu")
+
+
 def resolve_precision(precision: str, device: torch.device) -> tuple[torch.dtype, torch.dtype]:
     """Dtype of the parameters and results, and dtype of the matrix products in training.
 

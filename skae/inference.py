@@ -10,7 +10,7 @@ from torch import Tensor
 
 from skae.data.scale import Scaler
 from skae.data.validate import dense_chunks
-from skae.device import computing
+from skae.device import computing, device_or_cpu
 from skae.losses import LOSSES
 from skae.networks.build import Network, Spec, arrays_of, restore
 
@@ -47,7 +47,7 @@ class Model:
         self.n_features = n_features
 
     def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
+        state = dict(self.__dict__)
         network = state.pop("network")
         return state | {
             "spec": network.spec,
@@ -56,11 +56,10 @@ class Model:
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # The device may be absent here: the estimator moves the model where it wants it.
-        spec, arrays = state.pop("spec"), state.pop("arrays")
-        del state["device"]
+        spec, arrays, device = state.pop("spec"), state.pop("arrays"), state.pop("device")
         self.__dict__.update(state)
-        self.network = restore(spec, arrays, torch.device("cpu"))
+        # The device of the fit may be absent here.
+        self.network = restore(spec, arrays, device_or_cpu(device))
 
     @property
     def spec(self) -> Spec:
@@ -101,7 +100,9 @@ class Model:
 
         def cell_losses(batch: Batch) -> Tensor:
             values, n_observed = self._cell_losses(batch)
-            return values.div_(n_observed.unsqueeze(-1) if batch.observed is not None else n_observed)
+            return values.div_(
+                n_observed.unsqueeze(-1) if batch.observed is not None else n_observed
+            )
 
         return self._map(X, cell_losses)
 

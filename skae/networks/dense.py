@@ -132,7 +132,10 @@ def n_parameters(spec: DenseSpec) -> int:
 def member_values(spec: DenseSpec, values: Tensor) -> Tensor:
     """One value a member, repeated for every parameter of that member: flat."""
     return torch.cat(
-        [values[:, None].expand(-1, a * b).reshape(-1) for _, _, (_, a, b) in parameter_shapes(spec)]
+        [
+            values[:, None].expand(-1, a * b).reshape(-1)
+            for _, _, (_, a, b) in parameter_shapes(spec)
+        ]
     )
 
 
@@ -175,7 +178,7 @@ class DenseNetwork:
         return cls(spec, network.parameters.to(device), network.buffers.to(device))
 
     def _draw_weights(self, member: int, rng: torch.Generator) -> None:
-        """Uniform with variance 2 / fan-in before an activation (He et al. 2015), else 1 / fan-in."""
+        """Uniform; variance 2 / fan-in before an activation (He et al. 2015), else 1 / fan-in."""
         latents = self.spec.n_components[member]
         for i, layer in enumerate(self.layers):
             weight = layer.weight[member]
@@ -185,7 +188,9 @@ class DenseNetwork:
                 weight = weight[:, :latents]
             bound = ((6.0 if self.spec.is_hidden(i) else 3.0) / weight.shape[1]) ** 0.5
             # Drawn contiguous and in float32: the same values for every stack and dtype.
-            values = torch.empty(weight.shape, dtype=torch.float32).uniform_(-bound, bound, generator=rng)
+            values = torch.empty(weight.shape, dtype=torch.float32).uniform_(
+                -bound, bound, generator=rng
+            )
             weight.copy_(values)
 
     def _split_buffers(self) -> dict[int, Moments]:

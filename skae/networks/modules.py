@@ -26,12 +26,15 @@ class ModuleSpec:
         (n_features,), or (channels, height, width) for images.
     n_components : int
     sparsity : int or None
+    compile : bool
+        Whether to compile both modules with ``torch.compile``.
     """
 
     builder: Callable[[tuple[int, ...], int], tuple[nn.Module, nn.Module]]
     input_shape: tuple[int, ...]
     n_components: int
     sparsity: int | None = None
+    compile: bool = False
 
 
 class ModuleNetwork:
@@ -54,6 +57,9 @@ class ModuleNetwork:
         flat = [p.detach().reshape(-1) for p in modules]
         self.parameters = torch.cat(flat) if flat else torch.zeros(0, dtype=dtype, device=device)
         _point(modules, self.parameters, "data")
+        if spec.compile:
+            for module in self.pair.values():
+                module.compile()
 
     @property
     def device(self) -> torch.device:

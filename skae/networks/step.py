@@ -183,7 +183,9 @@ class DenseStep:
 
         return y, backward
 
-    def _normalize(self, i: int, layer: Layer, gradients: Layer, z: Tensor) -> tuple[Tensor, Backward]:
+    def _normalize(
+        self, i: int, layer: Layer, gradients: Layer, z: Tensor
+    ) -> tuple[Tensor, Backward]:
         """Batch (Ioffe and Szegedy 2015) or layer (Ba et al. 2016) normalization.
 
         They differ in the axis alone: rows (1) or units (2).
@@ -222,6 +224,8 @@ class DenseStep:
 
 def _dropout_table(rate: float, like: Tensor) -> RandomTable:
     """Zeros with probability ``rate``, else 1 / (1 - rate)."""
-    uniform = torch.rand(RandomTable.SIZE, generator=generator(0, TABLE_STREAM), dtype=torch.float32)
+    uniform = torch.rand(
+        RandomTable.SIZE, generator=generator(0, TABLE_STREAM), dtype=torch.float32
+    )
     values = (uniform >= rate).to(like.dtype).div_(1.0 - rate)
     return RandomTable(values.to(like.device), like.shape[2])

@@ -61,9 +61,7 @@ class _Run:
 
     def __init__(self, network: Network, rows: Rows, plan: TrainingPlan, state: TrainState):
         self._network, self._rows, self._plan, self._state = network, rows, plan, state
-        self._generators = [
-            generator(seed, EPOCH_STREAM + state.n_epochs) for seed in plan.seeds
-        ]
+        self._generators = [generator(seed, EPOCH_STREAM + state.n_epochs) for seed in plan.seeds]
         self._train, self._held_out = self._split()
         gradients = torch.zeros_like(network.parameters)
         self._optimizer = self._make_optimizer(gradients)
@@ -84,7 +82,9 @@ class _Run:
         )
         size = self._plan.batch_size
         offsets = self._offsets(order)
-        pieces = zip(order.split(size, 1), offsets.split(size, 1), losses.split(size, 1), strict=True)
+        pieces = zip(
+            order.split(size, 1), offsets.split(size, 1), losses.split(size, 1), strict=True
+        )
         schedule = SCHEDULES[self._plan.lr_schedule]
         horizon = self._plan.max_epochs * self._steps_an_epoch
         earlier = self._state.n_steps + 1
@@ -129,9 +129,7 @@ class _Run:
         if not plan.early_stopping:
             return torch.arange(n).expand(len(plan.seeds), n), None
         n_held_out = max(1, round(plan.validation_fraction * n))
-        orders = [
-            torch.randperm(n, generator=generator(seed, SPLIT_STREAM)) for seed in plan.seeds
-        ]
+        orders = [torch.randperm(n, generator=generator(seed, SPLIT_STREAM)) for seed in plan.seeds]
         order = torch.stack(orders)
         held_out = order[:, :n_held_out].sort(1).values
         return order[:, n_held_out:].sort(1).values, held_out.to(self._network.device)

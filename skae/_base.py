@@ -1,0 +1,622 @@
+"""What all estimators share: the constructor's contract, fit, partial_fit and validation.
+
+The only file that touches what scikit-learn keeps private.
+"""
+
+import functools
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, _fit_context
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_array,
+    check_is_fitted,
+    validate_data,
+)
+from torch import nn
+
+from skae.data.batches import Rows, load_rows
+from skae.data.scale import Scaler, fit_scaler
+from skae.data.spec import InputSpec
+from skae.data.validate import dense_chunks
+from skae.device import computing, resolve_device, resolve_precision
+from skae.inference import Model
+from skae.losses import LOSSES
+from skae.networks.activations import ACTIVATIONS
+from skae.networks.build import Network, Spec, arrays_of, initialize, restore
+from skae.networks.dense import DenseSpec
+from skae.networks.modules import ModuleSpec
+from skae.randomness import draw_seed
+from skae.training import defaults
+from skae.training.loop import train
+from skae.training.monitor import Monitor, ProgressPrinter
+from skae.training.optimizers import OPTIMIZERS
+from skae.training.plan import SCHEDULES, TrainingPlan, TrainState
+
+try:
+    from sklearn.callback import CallbackSupportMixin
+except ImportError:  # scikit-learn < 1.9
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Stands in where scikit-learn has no callbacks yet."""
+
+
+def all_or_nothing(method: Callable) -> Callable:
+    """On any error, and on Ctrl-C, leave the estimator as it was before the call."""
+
+    @functools.wraps(method)
+    def guarded(self: Any, *args: Any, **kwargs: Any) -> Any:
+        before = dict(vars(self))
+        try:
+            return method(self, *args, **kwargs)
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    return guarded
+
+
+PARAMETERS = """n_components : int or "auto", default="auto"
+        Number of latents. "auto" is half of the features, at most 32.
+    hidden_layer_sizes : array-like of int or "auto", default="auto"
+        Widths of the encoder's hidden layers; the decoder mirrors them. "auto" is
+        two layers, the second half as wide as the first: 128 and 64 for tables, up
+        to 512 and 256 for rows of hundreds of features.
+    network : {"auto", "mlp"} or callable, default="auto"
+        "mlp" (the choice of "auto") is the dense network of ``hidden_layer_sizes``.
+        A callable ``(input_shape, n_components) -> (encoder, decoder)`` returns a
+        pair of ``torch.nn.Module``; ``input_shape`` is ``(n_features,)``, or
+        ``(channels, height, width)`` where ``image_shape`` is given.
+    image_shape : tuple of int, default=None
+        ``(height, width)`` or ``(height, width, channels)`` of the image that each
+        row holds, for a ``network`` that wants images.
+    activation : {"relu", "tanh", "logistic", "elu", "gelu", "silu"}, default="silu"
+        Activation of the hidden layers.
+    loss : {"squared_error", "absolute_error", "huber", "log_loss"}, \
+            default="squared_error"
+        Loss of each scaled feature. "huber" turns linear at one unit; "log_loss"
+        is for features in [0, 1].
+    scaling : {"auto", "standard", "common", "minmax", "robust"}, transformer or None, \
+            default="auto"
+        Scaling of the features, undone in everything that is returned in the
+        user's units. "common" centres each feature and divides all by one scale.
+        "auto" takes "minmax" for "log_loss"; "common" for data that look like
+        pixels (all features start at one minimum and at least half of them reach
+        half of the common range); else "standard".
+    normalization : {"batch", "layer"} or None, default=None
+        Normalization of the hidden layers.
+    dropout : float in [0, 1), default=0.0
+        Share of hidden units that are set to zero in training.
+    weight_decay : float, default=0.0
+        Weight decay of the optimizer; biases are left out.
+    latent_l1 : float, default=0.0
+        Weight of the sum of the absolute latents in the loss.
+    sparsity : int, default=None
+        Keep this many of the largest latents of a row, and set the others to zero.
+    optimizer : {"adam", "adamw", "sgd"}, default="adam"
+        "sgd" has Nesterov momentum of 0.9.
+    learning_rate : float, default=0.003
+        Learning rate; the highest one where a schedule is used.
+    lr_schedule : {"constant", "cosine", "one_cycle"}, default="one_cycle"
+        Course of the learning rate over the training steps.
+    batch_size : int or "auto", default="auto"
+        Rows a step. "auto" is a power of two from 32 to 256 that makes about 64
+        batches an epoch.
+    max_epochs : int or "auto", default="auto"
+        Passes over the data. "auto" is as many as 3,000 steps take, at least 15 and
+        at most 300.
+    tol : float, default=1e-4
+        A loss that falls by less than this counts as no improvement.
+    n_iter_no_change : int or None, default=10
+        Stop after so many epochs without improvement of the validation loss, or,
+        with ``lr_schedule="constant"`` and no validation, of the training loss.
+    early_stopping : bool or "auto", default="auto"
+        Hold out ``validation_fraction`` of the rows and keep the weights of the
+        epoch that is best on them. "auto" does so from 10,000 rows on.
+    validation_fraction : float in (0, 1), default=0.1
+        Share of the rows that is held out.
+    warm_start : bool, default=False
+        Whether :meth:`fit` goes on from the last fit's weights.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the weights, the batches and the noise. The global random state is
+        never used; None takes fresh entropy.
+    device : str, default="auto"
+        "cpu", "cuda", "cuda:1", "xpu", "mps", ... "auto" is an accelerator if there
+        is one.
+    precision : {"float32", "bfloat16", "float64", "auto"}, default="float32"
+        "bfloat16" trains with products in half precision, on float32 weights;
+        "auto" does so on accelerators that compute it natively. Results are float32,
+        with "float64" float64.
+    compile : bool, default=False
+        Whether to compile a ``network`` of modules with ``torch.compile``. The
+        dense network needs no compiler.
+    verbose : int, default=0
+        Whether to show losses and remaining time; a bar where tqdm is installed."""
+
+ATTRIBUTES = """encoder_, decoder_ : torch.nn.Module
+        The fitted network, from scaled rows to latents and back.
+    n_components_ : int
+        Number of latents.
+    n_features_in_ : int
+        Number of features seen in fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where they all are strings.
+    loss_curve_ : list of float
+        Mean training loss of each epoch, in the scaled space.
+    validation_loss_curve_ : list of float or None
+        Mean loss on the held-out rows after each epoch.
+    best_loss_ : float
+        Lowest validation loss, or training loss where no rows were held out.
+    n_iter_ : int
+        Number of epochs.
+    device_ : str
+        Device that holds the network."""
+
+
+def documented(cls: type) -> type:
+    """Fill the shared parameters and attributes into a class's docstring."""
+    assert cls.__doc__ is not None
+    cls.__doc__ = cls.__doc__.replace("{parameters}", PARAMETERS).replace(
+        "{attributes}", ATTRIBUTES
+    )
+    return cls
+
+
+class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
+    """Base of the estimators; not for use by itself."""
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "n_components": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "hidden_layer_sizes": [
+            StrOptions({"auto"}),
+            "array-like",
+            Interval(Integral, 1, None, closed="left"),
+        ],
+        "network": [StrOptions({"auto", "mlp"}), callable],
+        "image_shape": [None, "array-like"],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "loss": [StrOptions(set(LOSSES))],
+        "scaling": [
+            StrOptions({"auto", "standard", "common", "minmax", "robust"}),
+            HasMethods(["fit", "transform", "inverse_transform"]),
+            None,
+        ],
+        "normalization": [StrOptions({"batch", "layer"}), None],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "latent_l1": [Interval(Real, 0, None, closed="left")],
+        "sparsity": [Interval(Integral, 1, None, closed="left"), None],
+        "optimizer": [StrOptions(set(OPTIMIZERS))],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "lr_schedule": [StrOptions(set(SCHEDULES))],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), None],
+        "early_stopping": [StrOptions({"auto"}), "boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "warm_start": ["boolean"],
+        "random_state": ["random_state"],
+        "device": [str],
+        "precision": [StrOptions({"float32", "bfloat16", "float64", "auto"})],
+        "compile": ["boolean"],
+        "verbose": ["verbose"],
+    }
+
+    # Noise on the inputs in training: none, unless the estimator has such parameters.
+    noise: Any = None
+    noise_level: float = 0.0
+
+    def __init__(
+        self,
+        *,
+        n_components="auto",
+        hidden_layer_sizes="auto",
+        network="auto",
+        image_shape=None,
+        activation="silu",
+        loss="squared_error",
+        scaling="auto",
+        normalization=None,
+        dropout=0.0,
+        weight_decay=0.0,
+        latent_l1=0.0,
+        sparsity=None,
+        optimizer="adam",
+        learning_rate=3e-3,
+        lr_schedule="one_cycle",
+        batch_size="auto",
+        max_epochs="auto",
+        tol=1e-4,
+        n_iter_no_change=10,
+        early_stopping="auto",
+        validation_fraction=0.1,
+        warm_start=False,
+        random_state=None,
+        device="auto",
+        precision="float32",
+        compile=False,
+        verbose=0,
+    ):
+        self.n_components = n_components
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.network = network
+        self.image_shape = image_shape
+        self.activation = activation
+        self.loss = loss
+        self.scaling = scaling
+        self.normalization = normalization
+        self.dropout = dropout
+        self.weight_decay = weight_decay
+        self.latent_l1 = latent_l1
+        self.sparsity = sparsity
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.lr_schedule = lr_schedule
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.device = device
+        self.precision = precision
+        self.compile = compile
+        self.verbose = verbose
+
+    @all_or_nothing
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, sample_weight=None) -> Self:
+        """Fit the autoencoder.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+            Training rows; NaN means missing.
+        y : None
+            Ignored; here for the API's sake.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row in the loss, in the scaling and in the thresholds.
+            Rows of weight zero are left out.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data is unusable, or if training diverges
+            (:class:`skae.exceptions.DivergenceError`). The estimator is then as
+            it was before the call.
+        """
+        resume = self.warm_start and self._is_fitted()
+        self._train(X, y, sample_weight, resume=resume, one_pass=False)
+        return self
+
+    @all_or_nothing
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None, sample_weight=None) -> Self:
+        """Train for one pass over a batch of rows, going on from where training stands.
+
+        The first call on an unfitted estimator fits the scaling and draws the
+        weights; later calls keep the scaling and continue with the optimizer's
+        moments, also after a pickle. The learning rate is constant.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+            Training rows; NaN means missing.
+        y : None
+            Ignored; here for the API's sake.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+        """
+        self._train(X, y, sample_weight, resume=self._is_fitted(), one_pass=True)
+        return self
+
+    @property
+    def encoder_(self) -> nn.Module:
+        """The encoder as a torch module, from scaled rows to latents."""
+        return self._modules()[0]
+
+    @property
+    def decoder_(self) -> nn.Module:
+        """The decoder as a torch module, from latents to scaled rows (logits for "log_loss")."""
+        return self._modules()[1]
+
+    @property
+    def device_(self) -> str:
+        """The device that holds the fitted network."""
+        check_is_fitted(self)
+        return str(self._model.network.device)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_components_
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return self._is_fitted()
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
+        tags.requires_fit = True
+        if tags.transformer_tags is not None:
+            wide = self.precision == "float64"
+            tags.transformer_tags.preserves_dtype = ["float64" if wide else "float32"]
+        return tags
+
+    def _is_fitted(self) -> bool:
+        return hasattr(self, "_model")
+
+    def _modules(self) -> tuple[nn.Module, nn.Module]:
+        check_is_fitted(self)
+        with torch.inference_mode(False), torch.no_grad():
+            return self._model.network.modules()
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        switches = {"early_stopping", "warm_start", "compile", "verbose"}
+        for name, value in self.get_params(deep=False).items():
+            if isinstance(value, (bool, np.bool_)) and name not in switches:
+                raise ValueError(
+                    f"The {name!r} parameter of {type(self).__name__} must be a number or one of "
+                    f"its named options. Got {value!r} instead."
+                )
+
+    def _check_X(self, X, reset: bool = False) -> Any:
+        """Rows as an array of numbers or a CSR matrix, in the caller's dtype."""
+        return validate_data(
+            self, X, reset=reset, accept_sparse="csr", dtype="numeric", ensure_all_finite=False
+        )
+
+    def _check_latents(self, Z) -> np.ndarray:
+        check_is_fitted(self)
+        Z = check_array(Z, dtype=[np.float32, np.float64])
+        if Z.shape[1] != self.n_components_:
+            raise ValueError(
+                f"Z has {Z.shape[1]} columns, but {type(self).__name__} was fitted with "
+                f"n_components_={self.n_components_}. Pass what transform returned."
+            )
+        return Z
+
+    def _check_weights(self, sample_weight, X) -> tuple[Any, np.ndarray | None]:
+        """The rows that have a positive weight, with their weights."""
+        if sample_weight is None:
+            return X, None
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        positive = weights > 0
+        if not positive.any():
+            raise ValueError(
+                "Sample weights must contain at least one non-zero number; all are zero."
+            )
+        return (X, weights) if positive.all() else (X[positive], weights[positive])
+
+    def _train(self, X, y, sample_weight, resume: bool, one_pass: bool) -> None:
+        checked = self._check_X(X, reset=not resume)
+        checked, weights = self._check_weights(sample_weight, checked)
+        device = resolve_device(self.device)
+        dtype, product_dtype = resolve_precision(self.precision, device)
+        spec = self._network_spec(checked.shape[1])
+        plan = self._plan(checked.shape[0], product_dtype, one_pass)
+        if resume:
+            scaler = self._model.scaler
+            network = self._resumed_network(spec, dtype, device)
+            state = TrainState.from_arrays(self._train_state, device)
+        else:
+            scaler = self._fit_scaler(checked, weights)
+            with computing(device, 0.0):
+                network = initialize(spec, plan.seeds, dtype, device)
+            state = TrainState()
+        keyed = plan.noise is not None or self.dropout > 0
+        rows = load_rows(checked, weights, scaler, dtype, device, keyed)
+        self._check_targets(rows)
+        model = Model(network, scaler, self.loss, checked.shape[1])
+        monitor = Monitor(plan, network)
+        self._run(model, rows, plan, state, monitor, (X, y, sample_weight))
+        self._store(model, state, monitor, one_pass and resume)
+        self._fitted(checked, weights)
+
+    def _run(
+        self,
+        model: Model,
+        rows: Rows,
+        plan: TrainingPlan,
+        state: TrainState,
+        monitor: Monitor,
+        data: tuple[Any, Any, Any],
+    ) -> None:
+        """Train, and tell callbacks and progress bar about it."""
+        progress = None
+        if self.verbose:
+            progress = ProgressPrinter(type(self).__name__, plan.max_epochs)
+        epochs = _CallbackEpochs(self, plan.max_epochs, data, lambda: self._attributes_of(model))
+
+        def epoch_done(monitor: Monitor) -> bool:
+            if progress is not None:
+                progress.update(monitor)
+            return epochs.next()
+
+        monitor.callback = epoch_done
+        try:
+            flops = 3.0 * model.network.flops * min(plan.batch_size, len(rows))
+            with computing(model.network.device, flops):
+                train(model.network, rows, plan, state, monitor)
+            epochs.close()
+        finally:
+            if progress is not None:
+                progress.close()
+
+    def _attributes_of(self, model: Model) -> dict[str, Any]:
+        """Fitted attributes of an estimator that could predict with this model now."""
+        network = model.network
+        copy = restore(network.spec, arrays_of(network.state()), network.device)
+        names = ("n_features_in_", "feature_names_in_")
+        return {name: getattr(self, name) for name in names if hasattr(self, name)} | {
+            "_model": Model(copy, model.scaler, model.loss, model.n_features),
+            "n_components_": self._n_latents(model.n_features),
+            "offset_": 0.0,
+        }
+
+    def _store(self, model: Model, state: TrainState, monitor: Monitor, append: bool) -> None:
+        self._model = model
+        self._train_state = state.to_arrays()
+        self.n_components_ = self._n_latents(model.n_features)
+        losses = [loss[0] for loss in monitor.losses]
+        self.loss_curve_ = [*self.loss_curve_, *losses] if append else losses
+        self.validation_loss_curve_ = [loss[0] for loss in monitor.validation_losses] or None
+        self.best_loss_ = min(self.validation_loss_curve_ or self.loss_curve_)
+        self.n_iter_ = len(self.loss_curve_)
+
+    def _fitted(self, X: Any, weights: np.ndarray | None) -> None:
+        """What else an estimator learns from its training rows."""
+
+    def _fit_scaler(self, X: Any, weights: np.ndarray | None) -> Scaler:
+        def chunks():
+            for part, rows in dense_chunks(X):
+                yield rows, None if weights is None else weights[part]
+
+        return fit_scaler(self.scaling, chunks, bounded=self.loss == "log_loss")
+
+    def _check_targets(self, rows: Rows) -> None:
+        if self.loss != "log_loss":
+            return
+        low, high = rows.low_and_high()
+        if float(low.min()) < 0.0 or float(high.max()) > 1.0 + 1e-6:
+            raise ValueError(
+                f"loss='log_loss' needs values in [0, 1]; scaled by scaling={self.scaling!r} they "
+                f"lie in [{float(low.min()):g}, {float(high.max()):g}]. Pass scaling='minmax'."
+            )
+
+    def _resumed_network(self, spec: Spec, dtype: torch.dtype, device: torch.device) -> Network:
+        """A copy of the fitted network, to be trained on."""
+        old = self._model.network
+        if spec != old.spec or dtype != old.parameters.dtype:
+            raise ValueError(
+                "The network's parameters changed since the last fit "
+                f"(was {old.spec}, is {spec}). Pass warm_start=False, or clone the estimator, "
+                "to train a new network."
+            )
+        return restore(spec, arrays_of(old.state()), device)
+
+    def _n_latents(self, n_features: int) -> int:
+        if isinstance(self.n_components, str):
+            return defaults.n_components(n_features)
+        return int(self.n_components)
+
+    def _network_spec(self, n_features: int) -> Spec:
+        shape = None if self.image_shape is None else tuple(int(n) for n in self.image_shape)
+        input_spec = InputSpec(n_features, shape)
+        latents = self._n_latents(n_features)
+        sparsity = None if self.sparsity is None else int(self.sparsity)
+        if callable(self.network):
+            return ModuleSpec(
+                self.network, input_spec.network_shape, latents, sparsity, bool(self.compile)
+            )
+        hidden = self.hidden_layer_sizes
+        if isinstance(hidden, str):
+            hidden = defaults.hidden_layer_sizes(n_features)
+        hidden = tuple(int(width) for width in np.atleast_1d(np.asarray(hidden)))
+        if any(width < 1 for width in hidden):
+            raise ValueError(
+                f"hidden_layer_sizes={self.hidden_layer_sizes!r} must hold positive widths."
+            )
+        return DenseSpec(
+            n_features,
+            hidden,
+            (latents,),
+            self.activation,
+            self.normalization,
+            float(self.dropout),
+            sparsity,
+        )
+
+    def _plan(self, n_rows: int, product_dtype: torch.dtype, one_pass: bool) -> TrainingPlan:
+        early_stopping = self.early_stopping
+        if isinstance(early_stopping, str):
+            early_stopping = defaults.early_stopping(n_rows)
+        if early_stopping and not one_pass and n_rows < 2:
+            raise ValueError(
+                "early_stopping=True holds rows out, but X has n_samples = 1. "
+                "Pass early_stopping=False."
+            )
+        batch_size = self.batch_size
+        if isinstance(batch_size, str):
+            batch_size = defaults.batch_size(n_rows)
+        max_epochs = self.max_epochs
+        if isinstance(max_epochs, str):
+            max_epochs = defaults.max_epochs(n_rows, batch_size)
+        return TrainingPlan(
+            loss=self.loss,
+            optimizer=self.optimizer,
+            learning_rates=(float(self.learning_rate),),
+            weight_decays=(float(self.weight_decay),),
+            lr_schedule="constant" if one_pass else self.lr_schedule,
+            batch_size=int(batch_size),
+            max_epochs=1 if one_pass else int(max_epochs),
+            tol=float(self.tol),
+            n_iter_no_change=self.n_iter_no_change,
+            early_stopping=bool(early_stopping) and not one_pass,
+            validation_fraction=float(self.validation_fraction),
+            latent_l1=float(self.latent_l1),
+            seeds=(draw_seed(self.random_state),),
+            product_dtype=product_dtype,
+            noise=self.noise,
+            noise_level=float(self.noise_level),
+        )
+
+
+class _CallbackEpochs:
+    """scikit-learn's callbacks (from 1.9 on), an epoch a task; nothing where there are none."""
+
+    def __init__(self, estimator: Any, max_epochs: int, data: tuple, attributes: Callable):
+        self._estimator = estimator
+        self._context = None
+        if not hasattr(estimator, "_init_callback_context"):
+            return
+        X, y, sample_weight = data
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        self._arguments = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
+        self._attributes = attributes
+        self._context = estimator._init_callback_context(max_subtasks=max_epochs)
+        self._context.call_on_fit_task_begin(**self._arguments)
+        self._n_left = max_epochs
+        self._begin()
+
+    def _begin(self) -> None:
+        self._epoch = self._context.subcontext(task_name="epoch")
+        self._epoch.call_on_fit_task_begin(**self._arguments)
+
+    def next(self) -> bool:
+        """End this epoch's task and begin the next one; True if a callback asks to stop."""
+        if self._context is None:
+            return False
+        stop = self._epoch.call_on_fit_task_end(
+            **self._arguments, reconstruction_attributes=self._attributes
+        )
+        self._n_left -= 1
+        if self._n_left and not stop:
+            self._begin()
+        return bool(stop)
+
+    def close(self) -> None:
+        if self._context is not None:
+            self._context.call_on_fit_task_end(
+                **self._arguments, reconstruction_attributes=self._attributes
+            )

@@ -1,0 +1,130 @@
+"""AutoencoderTransformer: latents as features."""
+
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from skae._base import BaseAutoencoder, documented
+from skae.data.validate import like_caller
+
+
+@documented
+class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseAutoencoder):
+    """Features from the latents of an autoencoder.
+
+    Stands in a pipeline where :class:`~sklearn.decomposition.PCA` stands: a
+    nonlinear reduction to ``n_components`` latents from which the rows are
+    reconstructed with the least loss (Hinton and Salakhutdinov, "Reducing the
+    dimensionality of data with neural networks", Science 2006).
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    {attributes}
+
+    See Also
+    --------
+    DenoisingAutoencoder : Learns to undo noise; imputes missing cells.
+    AutoencoderAnomalyDetector : Scores and flags outliers.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skae import AutoencoderTransformer
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> autoencoder = AutoencoderTransformer(n_components=10, random_state=0).fit(X)
+    >>> autoencoder.transform(X).shape
+    (1797, 10)
+    >>> autoencoder.score(X) > 0.85
+    True
+    """
+
+    def transform(self, X):
+        """Encode rows.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+            Rows; NaN means missing.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_components_), float32
+            Latents (float64 with ``precision="float64"``).
+        """
+        check_is_fitted(self)
+        return self._model.encode(self._check_X(X))
+
+    def inverse_transform(self, X):
+        """Decode latents.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_components_)
+            Latents, as :meth:`transform` gives them.
+
+        Returns
+        -------
+        X_original : ndarray or DataFrame of shape (n_samples, n_features_in_)
+            Rows in the units of the training data; a DataFrame if ``X`` is one.
+        """
+        values = self._model.decode(self._check_latents(X))
+        return like_caller(values, X, self._columns())
+
+    def reconstruct(self, X):
+        """Encode and decode rows.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+            Rows; NaN means missing, and is filled in.
+
+        Returns
+        -------
+        X_reconstructed : ndarray or DataFrame of shape (n_samples, n_features)
+            In the units of the training data; a DataFrame if ``X`` is one.
+        """
+        check_is_fitted(self)
+        return like_caller(self._model.reconstruct(self._check_X(X)), X, self._columns())
+
+    def score_samples(self, X):
+        """Negative reconstruction loss of each row; higher is more normal.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+            Rows; NaN cells are left out.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+            Minus the mean loss over the observed features, in the scaled space.
+        """
+        check_is_fitted(self)
+        return -self._model.losses(self._check_X(X))
+
+    def score(self, X, y=None, sample_weight=None):
+        """Share of the variance of ``X`` that its reconstruction explains.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+            Rows; NaN cells are left out.
+        y : None
+            Ignored; here for the API's sake.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row.
+
+        Returns
+        -------
+        score : float
+            ``1 - SSE / SST`` in the scaled space; at most 1, higher is better.
+        """
+        check_is_fitted(self)
+        rows, weights = self._check_weights(sample_weight, self._check_X(X))
+        return self._model.explained_variance(rows, weights)
+
+    def _columns(self):
+        return getattr(self, "feature_names_in_", None)

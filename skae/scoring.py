@@ -1,0 +1,36 @@
+"""Thresholds on scores: where normal ends."""
+
+import numpy as np
+
+# The median absolute deviation of a normal distribution times this is its standard deviation.
+_MAD_TO_DEVIATION = 1.4826
+
+
+def weighted_quantile(values: np.ndarray, weights: np.ndarray | None, share: float) -> float:
+    """The smallest value such that more than ``share`` of the weight lies at or below it."""
+    order = np.argsort(values, kind="stable")
+    weight = np.ones(len(values)) if weights is None else np.asarray(weights)[order]
+    cumulated = np.cumsum(weight)
+    # Shares such as 0.29 are a rounding error below what they stand for.
+    bound = share * cumulated[-1] * (1 + 1e-12)
+    position = min(int(np.searchsorted(cumulated, bound, side="right")), len(values) - 1)
+    return float(values[order][position])
+
+
+def contamination_threshold(scores: np.ndarray, weights: np.ndarray | None, share: float) -> float:
+    """Offset below which a given share of the training scores lies."""
+    return weighted_quantile(scores, weights, share)
+
+
+def robust_threshold(
+    scores: np.ndarray, weights: np.ndarray | None, n_deviations: float = 3.0
+) -> float:
+    """Offset ``n_deviations`` robust deviations above the median of the log errors.
+
+    Errors are positive and skewed to the right; their logarithms are close
+    enough to symmetric for a median and its absolute deviation (Leys et al. 2013).
+    """
+    log_errors = np.log(np.maximum(-scores.astype(np.float64), np.finfo(np.float32).tiny))
+    median = weighted_quantile(log_errors, weights, 0.5)
+    deviation = weighted_quantile(np.abs(log_errors - median), weights, 0.5) * _MAD_TO_DEVIATION
+    return float(-np.exp(median + n_deviations * deviation))

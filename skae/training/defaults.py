@@ -1,0 +1,38 @@
+"""What "auto" stands for, as plain rules of the data's size.
+
+Chosen by ``examples/benchmarks/defaults.py``; the figures are in docs/defaults.md.
+"""
+
+import math
+
+# Fewest optimizer steps that a default fit takes, and bounds on its epochs.
+_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 3000, 15, 300
+
+# Rows from which a part is held out, as in HistGradientBoosting.
+_EARLY_STOPPING_ROWS = 10_000
+
+
+def n_components(n_features: int) -> int:
+    """Half of the features, at most 32."""
+    return min(32, math.ceil(n_features / 2))
+
+
+def hidden_layer_sizes(n_features: int) -> tuple[int, int]:
+    """Two layers, the second half as wide: 128 and 64 for tables, 512 and 256 for 784 pixels."""
+    first = min(512, max(128, 2 ** round(math.log2(n_features))))
+    return first, first // 2
+
+
+def batch_size(n_rows: int) -> int:
+    """About 64 batches an epoch, of 32 to 256 rows: a power of two."""
+    return min(256, max(32, 2 ** math.floor(math.log2(max(n_rows / 64, 1)))))
+
+
+def max_epochs(n_rows: int, batch_size: int) -> int:
+    """As many as 3,000 steps take, at least 15 and at most 300."""
+    return min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, math.ceil(_STEPS * batch_size / n_rows)))
+
+
+def early_stopping(n_rows: int) -> bool:
+    """From 10,000 rows on."""
+    return n_rows > _EARLY_STOPPING_ROWS
