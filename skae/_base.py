@@ -3,6 +3,8 @@
 The only file that touches what scikit-learn keeps private.
 """
 
+import copy
+import dataclasses
 import functools
 from collections.abc import Callable
 from numbers import Integral, Real
@@ -24,11 +26,11 @@ from skae.data.batches import Rows, load_rows
 from skae.data.scale import Scaler, fit_scaler
 from skae.data.spec import InputSpec
 from skae.data.validate import dense_chunks
-from skae.device import computing, resolve_device, resolve_precision
+from skae.device import computing, resolve_device, resolve_precision, trains_exactly
 from skae.inference import Model
 from skae.losses import LOSSES
 from skae.networks.activations import ACTIVATIONS
-from skae.networks.build import Network, Spec, arrays_of, initialize, restore
+from skae.networks.build import Network, Spec, arrays_of, as_dtype, initialize, restore
 from skae.networks.dense import DenseSpec
 from skae.networks.modules import ModuleSpec
 from skae.randomness import draw_seed
@@ -132,7 +134,9 @@ PARAMETERS = """n_components : int or "auto", default="auto"
     precision : {"float32", "bfloat16", "float64", "auto"}, default="float32"
         "bfloat16" trains with products in half precision, on float32 weights;
         "auto" does so on accelerators that compute it natively. Results are float32,
-        with "float64" float64.
+        with "float64" float64. On a CPU, at most 256 rows that make one batch are
+        always trained in float64, so that neither their order nor a weight in place
+        of a repetition changes the result.
     compile : bool, default=False
         Whether to compile a ``network`` of modules with ``torch.compile``. The
         dense network needs no compiler.
@@ -357,9 +361,6 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         tags.input_tags.allow_nan = True
         tags.input_tags.sparse = True
         tags.requires_fit = True
-        if tags.transformer_tags is not None:
-            wide = self.precision == "float64"
-            tags.transformer_tags.preserves_dtype = ["float64" if wide else "float32"]
         return tags
 
     def _is_fitted(self) -> bool:
@@ -415,27 +416,34 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         dtype, product_dtype = resolve_precision(self.precision, device)
         spec = self._network_spec(checked.shape[1])
         plan = self._plan(checked.shape[0], product_dtype, one_pass)
+        train_dtype = dtype
+        if trains_exactly(checked.shape[0], plan.batch_size, device):
+            train_dtype = torch.float64
+            plan = dataclasses.replace(plan, product_dtype=train_dtype)
         if resume:
             scaler = self._model.scaler
-            network = self._resumed_network(spec, dtype, device)
-            state = TrainState.from_arrays(self._train_state, device)
+            network = self._resumed_network(spec, dtype, train_dtype)
+            state = TrainState.from_arrays(self._train_state, network.parameters)
         else:
             scaler = self._fit_scaler(checked, weights)
             with computing(device, 0.0):
-                network = initialize(spec, plan.seeds, dtype, device)
+                network = initialize(spec, plan.seeds, train_dtype, device)
             state = TrainState()
         keyed = plan.noise is not None or self.dropout > 0
-        rows = load_rows(checked, weights, scaler, dtype, device, keyed)
+        rows = load_rows(checked, weights, scaler, train_dtype, device, keyed)
         self._check_targets(rows)
-        model = Model(network, scaler, self.loss, checked.shape[1])
+
+        def fitted_model() -> Model:
+            return Model(as_dtype(network, dtype), scaler, self.loss, checked.shape[1])
+
         monitor = Monitor(plan, network)
-        self._run(model, rows, plan, state, monitor, (X, y, sample_weight))
-        self._store(model, state, monitor, one_pass and resume)
+        self._run(fitted_model, rows, plan, state, monitor, (X, y, sample_weight))
+        self._store(fitted_model(), state, monitor, one_pass and resume)
         self._fitted(checked, weights)
 
     def _run(
         self,
-        model: Model,
+        fitted_model: Callable[[], Model],
         rows: Rows,
         plan: TrainingPlan,
         state: TrainState,
@@ -446,7 +454,9 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         progress = None
         if self.verbose:
             progress = ProgressPrinter(type(self).__name__, plan.max_epochs)
-        epochs = _CallbackEpochs(self, plan.max_epochs, data, lambda: self._attributes_of(model))
+        epochs = _CallbackEpochs(
+            self, plan.max_epochs, data, lambda: self._attributes_of(fitted_model())
+        )
 
         def epoch_done(monitor: Monitor) -> bool:
             if progress is not None:
@@ -455,9 +465,10 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
 
         monitor.callback = epoch_done
         try:
-            flops = 3.0 * model.network.flops * min(plan.batch_size, len(rows))
-            with computing(model.network.device, flops):
-                train(model.network, rows, plan, state, monitor)
+            network = monitor.network
+            flops = 3.0 * network.flops * min(plan.batch_size, len(rows))
+            with computing(network.device, flops):
+                train(network, rows, plan, state, monitor)
             epochs.close()
         finally:
             if progress is not None:
@@ -465,11 +476,9 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
 
     def _attributes_of(self, model: Model) -> dict[str, Any]:
         """Fitted attributes of an estimator that could predict with this model now."""
-        network = model.network
-        copy = restore(network.spec, arrays_of(network.state()), network.device)
         names = ("n_features_in_", "feature_names_in_")
         return {name: getattr(self, name) for name in names if hasattr(self, name)} | {
-            "_model": Model(copy, model.scaler, model.loss, model.n_features),
+            "_model": copy.deepcopy(model),
             "n_components_": self._n_latents(model.n_features),
             "offset_": 0.0,
         }
@@ -504,7 +513,7 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
                 f"lie in [{float(low.min()):g}, {float(high.max()):g}]. Pass scaling='minmax'."
             )
 
-    def _resumed_network(self, spec: Spec, dtype: torch.dtype, device: torch.device) -> Network:
+    def _resumed_network(self, spec: Spec, dtype: torch.dtype, train_dtype: torch.dtype) -> Network:
         """A copy of the fitted network, to be trained on."""
         old = self._model.network
         if spec != old.spec or dtype != old.parameters.dtype:
@@ -513,7 +522,7 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
                 f"(was {old.spec}, is {spec}). Pass warm_start=False, or clone the estimator, "
                 "to train a new network."
             )
-        return restore(spec, arrays_of(old.state()), device)
+        return restore(spec, arrays_of(old.state()), resolve_device(self.device), train_dtype)
 
     def _n_latents(self, n_features: int) -> int:
         if isinstance(self.n_components, str):

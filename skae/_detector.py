@@ -23,8 +23,8 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
     ----------
     contamination : "auto" or float in (0, 0.5], default="auto"
         Share of outliers in the training rows; sets ``offset_`` and with it the
-        labels, never the scores. "auto" flags rows whose log error lies more than
-        three robust standard deviations above the median of the training rows.
+        labels, never the scores. "auto" flags rows the cube root of whose error
+        lies more than 2.5 robust standard deviations above the training rows' median.
     {parameters}
 
     Attributes

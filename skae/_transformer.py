@@ -126,5 +126,11 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         rows, weights = self._check_weights(sample_weight, self._check_X(X))
         return self._model.explained_variance(rows, weights)
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        dtype = "float64" if self.precision == "float64" else "float32"
+        tags.transformer_tags.preserves_dtype = [dtype]
+        return tags
+
     def _columns(self):
         return getattr(self, "feature_names_in_", None)

@@ -12,6 +12,8 @@ _ACCELERATORS = ("cuda", "xpu", "mps")
 # than it saves (examples/benchmarks/speed.py, small and large table).
 _ONE_THREAD_FLOPS = 2e7
 
+_EXACT_ROWS = 256
+
 _DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}
 
 
@@ -66,6 +68,15 @@ def resolve_precision(precision: str, device: torch.device) -> tuple[torch.dtype
         )
     products = torch.bfloat16 if precision == "bfloat16" else _DTYPES[precision]
     return _DTYPES[precision], products
+
+
+def trains_exactly(n_rows: int, batch_size: int, device: torch.device) -> bool:
+    """Whether to train in float64: rows of one small batch, where it costs next to nothing.
+
+    Training on the whole data at each step does not depend on their order, and
+    a weight of two is a row given twice; float64 keeps it so after rounding.
+    """
+    return device.type == "cpu" and n_rows <= min(batch_size, _EXACT_ROWS)
 
 
 def fits(device: torch.device, n_bytes: int) -> bool:

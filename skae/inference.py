@@ -7,12 +7,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from skae.data.scale import Scaler
 from skae.data.validate import dense_chunks
 from skae.device import computing, device_or_cpu
 from skae.losses import LOSSES
 from skae.networks.build import Network, Spec, arrays_of, restore
+
+# Products of one or a few rows take other kernels, with other rounding. Filled up
+# to whole blocks, a row's result has the same bits in any batch.
+_ROW_BLOCK = 16
 
 # Numbers that a batch may hold in the network's layers.
 _BATCH_VALUES = 1 << 21
@@ -71,7 +76,7 @@ class Model:
 
     def encode(self, X: Any) -> np.ndarray:
         """Latents (n, n_components)."""
-        return self._map(X, lambda batch: self.network.encode(batch.values)[0])
+        return self._map(X, lambda batch: self._codes(batch.values))
 
     def reconstruct(self, X: Any) -> np.ndarray:
         """Reconstructed rows in the units of the training data."""
@@ -82,18 +87,18 @@ class Model:
         link = LOSSES[self.loss].link
 
         def decoded(batch: Batch) -> Tensor:
-            return link(self.network.decode(batch.values)[0])
+            return link(self._outputs(batch.values))
 
         return self._unscaled(self._map(Z, decoded, scaled=False))
 
     def losses(self, X: Any) -> np.ndarray:
-        """Mean loss over the observed features of each row, (n,)."""
+        """Mean loss over the observed features of each row, (n,), float64."""
 
         def row_losses(batch: Batch) -> Tensor:
             values, n_observed = self._cell_losses(batch)
             return values.sum(-1).div_(n_observed)
 
-        return self._map(X, row_losses)
+        return self._map(X, row_losses).astype(np.float64)
 
     def contributions(self, X: Any) -> np.ndarray:
         """What each feature adds to :meth:`losses`, (n, n_features)."""
@@ -131,23 +136,31 @@ class Model:
 
     def _reconstruction(self, batch: Batch) -> Tensor:
         """In the scaled space, through the loss's link."""
-        outputs = self.network.decode(self.network.encode(batch.values))[0]
-        return LOSSES[self.loss].link(outputs)
+        return LOSSES[self.loss].link(self._outputs(self._codes(batch.values)))
 
     def _cell_losses(self, batch: Batch) -> tuple[Tensor, Tensor | float]:
-        outputs = self.network.decode(self.network.encode(batch.values))[0]
+        outputs = self._outputs(self._codes(batch.values))
         values = LOSSES[self.loss].value(outputs, batch.values)
         if batch.observed is None:
             return values, float(self.n_features)
         values = values * batch.observed
         return values, batch.observed.sum(-1).clamp(min=1).to(values.dtype)
 
+    def _codes(self, values: Tensor) -> Tensor:
+        return self.network.encode(_padded(values))[0, : len(values)]
+
+    def _outputs(self, codes: Tensor) -> Tensor:
+        return self.network.decode(_padded(codes))[0, : len(codes)]
+
     def _unscaled(self, scaled: np.ndarray) -> np.ndarray:
         return self.scaler.inverse_transform(scaled)
 
     def _flops(self, X: Any) -> float:
-        rows = min(X.shape[0], max(1, _BATCH_VALUES // self.network.row_width))
-        return float(self.network.flops * rows)
+        return float(self.network.flops * min(X.shape[0], self._batch_length()))
+
+    def _batch_length(self) -> int:
+        length = _BATCH_VALUES // self.network.row_width // _ROW_BLOCK * _ROW_BLOCK
+        return max(_ROW_BLOCK, length)
 
     def _map(self, X: Any, function: Callable[[Batch], Tensor], scaled: bool = True) -> np.ndarray:
         """Apply ``function`` to batches of rows; the results, one after another."""
@@ -162,7 +175,7 @@ class Model:
         return out
 
     def _batches(self, X: Any, scaled: bool) -> Iterator[Batch]:
-        length = max(1, _BATCH_VALUES // self.network.row_width)
+        length = self._batch_length()
         for part, rows in dense_chunks(X, length):
             values = torch.empty(rows.shape, dtype=self.dtype)
             if scaled:
@@ -176,3 +189,9 @@ class Model:
                 observed = ~values.isnan()
                 values = values.nan_to_num_(0.0)
             yield Batch(part, values, observed)
+
+
+def _padded(values: Tensor) -> Tensor:
+    """Rows of zeros added, up to a whole number of blocks."""
+    missing = -len(values) % _ROW_BLOCK
+    return functional.pad(values, (0, 0, 0, missing)) if missing else values

@@ -23,14 +23,14 @@ def contamination_threshold(scores: np.ndarray, weights: np.ndarray | None, shar
 
 
 def robust_threshold(
-    scores: np.ndarray, weights: np.ndarray | None, n_deviations: float = 3.0
+    scores: np.ndarray, weights: np.ndarray | None, n_deviations: float = 2.5
 ) -> float:
-    """Offset ``n_deviations`` robust deviations above the median of the log errors.
+    """Offset ``n_deviations`` robust deviations above the median cube root of the error.
 
-    Errors are positive and skewed to the right; their logarithms are close
-    enough to symmetric for a median and its absolute deviation (Leys et al. 2013).
+    The cube root of a sum of squares is close to normal (Wilson and Hilferty
+    1931); 2.5 median absolute deviations is what Leys et al. (2013) recommend.
     """
-    log_errors = np.log(np.maximum(-scores.astype(np.float64), np.finfo(np.float32).tiny))
-    median = weighted_quantile(log_errors, weights, 0.5)
-    deviation = weighted_quantile(np.abs(log_errors - median), weights, 0.5) * _MAD_TO_DEVIATION
-    return float(-np.exp(median + n_deviations * deviation))
+    roots = np.cbrt(np.maximum(-scores.astype(np.float64), 0.0))
+    median = weighted_quantile(roots, weights, 0.5)
+    deviation = weighted_quantile(np.abs(roots - median), weights, 0.5) * _MAD_TO_DEVIATION
+    return float(-((median + n_deviations * deviation) ** 3))

@@ -24,14 +24,28 @@ def initialize(
         return ModuleNetwork(spec, dtype, device)
 
 
-def restore(spec: Spec, arrays: dict[str, np.ndarray], device: torch.device) -> Network:
-    """A network with the weights that :func:`arrays_of` gave."""
+def restore(
+    spec: Spec,
+    arrays: dict[str, np.ndarray],
+    device: torch.device,
+    dtype: torch.dtype | None = None,
+) -> Network:
+    """A network with the weights that :func:`arrays_of` gave, in their dtype or another."""
+    dtype = torch.from_numpy(arrays["parameters"]).dtype if dtype is None else dtype
     state = {name: torch.tensor(array, device=device) for name, array in arrays.items()}
+    state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state.items()}
     if isinstance(spec, DenseSpec):
         return DenseNetwork(spec, state["parameters"], state["buffers"])
-    network = initialize(spec, (0,), state["parameters"].dtype, device)
+    network = initialize(spec, (0,), dtype, device)
     network.load_state(state)
     return network
+
+
+def as_dtype(network: Network, dtype: torch.dtype) -> Network:
+    """The network itself, or a copy with weights of another dtype."""
+    if network.parameters.dtype == dtype:
+        return network
+    return restore(network.spec, arrays_of(network.state()), network.device, dtype)
 
 
 def arrays_of(state: dict[str, Tensor]) -> dict[str, np.ndarray]:

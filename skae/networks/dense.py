@@ -17,6 +17,9 @@ from skae.networks.activations import ACTIVATIONS
 from skae.networks.products import product
 from skae.randomness import WEIGHTS_STREAM, generator
 
+# Rows for which predictions choose how to multiply, however many they have.
+_PREDICTION_ROWS = 1024
+
 NORMALIZATION_EPSILON = 1e-5
 
 
@@ -259,7 +262,7 @@ class DenseNetwork:
         for i in layers:
             layer = self.layers[i]
             z = torch.empty(*x.shape[:-1], layer.weight.shape[1], dtype=x.dtype, device=x.device)
-            product(layer.bias, x, layer.weight, z)
+            product(layer.bias, x, layer.weight, z, n_rows=_PREDICTION_ROWS)
             if self.spec.is_hidden(i):
                 if layer.gain is not None:
                     z = self._normalized(i, z)

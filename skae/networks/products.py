@@ -27,18 +27,24 @@ def _onednn_linear():
 _LINEAR = _onednn_linear()
 
 
-def _is_large(x: Tensor, n_out: int) -> bool:
+def _is_large(x: Tensor, n_out: int, n_rows: int | None = None) -> bool:
     return (
         _LINEAR is not None
         and x.dtype == torch.float32
         and x.device.type == "cpu"
-        and x.shape[1] * x.shape[2] * n_out >= _LARGE
+        and (n_rows or x.shape[1]) * x.shape[2] * n_out >= _LARGE
     )
 
 
-def product(bias: Tensor, x: Tensor, weight: Tensor, out: Tensor) -> None:
-    """``out = x @ weight.T + bias`` for (K, n, in), (K, out, in) and (K, 1, out)."""
-    if _is_large(x, weight.shape[1]):
+def product(
+    bias: Tensor, x: Tensor, weight: Tensor, out: Tensor, n_rows: int | None = None
+) -> None:
+    """``out = x @ weight.T + bias`` for (K, n, in), (K, out, in) and (K, 1, out).
+
+    The library is chosen for ``n_rows`` rows, where given, so that it does not
+    depend on the batch.
+    """
+    if _is_large(x, weight.shape[1], n_rows):
         for o, a, w, b in zip(out, x, weight, bias, strict=True):
             o.copy_(_LINEAR(a, w, b[0], "none", [], ""))
     else:

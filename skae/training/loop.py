@@ -61,7 +61,6 @@ class _Run:
 
     def __init__(self, network: Network, rows: Rows, plan: TrainingPlan, state: TrainState):
         self._network, self._rows, self._plan, self._state = network, rows, plan, state
-        self._generators = [generator(seed, EPOCH_STREAM + state.n_epochs) for seed in plan.seeds]
         self._train, self._held_out = self._split()
         gradients = torch.zeros_like(network.parameters)
         self._optimizer = self._make_optimizer(gradients)
@@ -76,12 +75,15 @@ class _Run:
 
     def epoch(self) -> Tensor:
         """One pass over the training rows; the mean loss of each member."""
-        order = self._shuffled()
+        stream = EPOCH_STREAM + self._state.n_epochs
+        generators = [generator(seed, stream) for seed in self._plan.seeds]
+        salts = [torch.randint(2**62, (1,), generator=rng) for rng in generators]
+        order = self._shuffled(generators)
         losses = torch.empty(
             order.shape, dtype=self._network.parameters.dtype, device=self._network.device
         )
         size = self._plan.batch_size
-        offsets = self._offsets(order)
+        offsets = self._offsets(order, salts)
         pieces = zip(
             order.split(size, 1), offsets.split(size, 1), losses.split(size, 1), strict=True
         )
@@ -134,19 +136,18 @@ class _Run:
         held_out = order[:, :n_held_out].sort(1).values
         return order[:, n_held_out:].sort(1).values, held_out.to(self._network.device)
 
-    def _shuffled(self) -> Tensor:
+    def _shuffled(self, generators: list[torch.Generator]) -> Tensor:
         n = self._train.shape[1]
         orders = [
             rows[torch.randperm(n, generator=rng)]
-            for rows, rng in zip(self._train, self._generators, strict=True)
+            for rows, rng in zip(self._train, generators, strict=True)
         ]
         return torch.stack(orders).to(self._network.device)
 
-    def _offsets(self, order: Tensor) -> Tensor:
+    def _offsets(self, order: Tensor, salts: list[Tensor]) -> Tensor:
         """A new random offset for every row, the same for rows of equal content."""
         if self._rows.keys is None:
             return order
-        salts = [torch.randint(2**62, (1,), generator=rng) for rng in self._generators]
         return table_offsets(self._rows.keys[order], torch.stack(salts).to(order.device))
 
     def _make_optimizer(self, gradients: Tensor) -> Optimizer:

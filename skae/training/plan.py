@@ -55,8 +55,9 @@ class TrainState:
         return {"moments": arrays, "n_steps": self.n_steps, "n_epochs": self.n_epochs}
 
     @classmethod
-    def from_arrays(cls, saved: dict[str, Any], device: torch.device) -> "TrainState":
-        moments = {k: torch.tensor(v, device=device) for k, v in saved["moments"].items()}
+    def from_arrays(cls, saved: dict[str, Any], like: Tensor) -> "TrainState":
+        options: dict[str, Any] = {"dtype": like.dtype, "device": like.device}
+        moments = {k: torch.tensor(v, **options) for k, v in saved["moments"].items()}
         return cls(moments, saved["n_steps"], saved["n_epochs"])
 
 
