@@ -6,7 +6,8 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
-from skae._base import BaseAutoencoder, Interval, Real, StrOptions, documented
+from skae._base import BaseAutoencoder, Interval, Real, StrOptions
+from skae._parameters import documented
 from skae._transformer import AutoencoderTransformer
 from skae.data.validate import like_caller
 from skae.noise import NOISES
@@ -25,8 +26,7 @@ class DenoisingAutoencoder(AutoencoderTransformer):
 
     Parameters
     ----------
-    noise : {"masking", "gaussian", "salt_and_pepper", "swap"} or callable, \\
-            default="masking"
+    noise : {"masking", "gaussian", "salt_and_pepper", "swap"} or callable, default="masking"
         Corruption of the scaled input in training: cells set to the feature's
         centre, normal noise added, cells set to the feature's extremes, or cells
         taken from another row. A callable ``(rows, generator) -> rows`` gets a

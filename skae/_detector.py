@@ -6,7 +6,8 @@ import numpy as np
 from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skae._base import BaseAutoencoder, Interval, Real, StrOptions, documented
+from skae._base import BaseAutoencoder, Interval, Real, StrOptions
+from skae._parameters import documented
 from skae.data.validate import like_caller
 from skae.scoring import contamination_threshold, robust_threshold
 

@@ -3,7 +3,8 @@
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skae._base import BaseAutoencoder, documented
+from skae._base import BaseAutoencoder
+from skae._parameters import documented
 from skae.data.validate import like_caller
 
 

@@ -44,19 +44,13 @@ def generator(seed: int, stream: int) -> torch.Generator:
 @contextmanager
 def isolated_global_generator(seed: int, device: torch.device) -> Iterator[None]:
     """Seed torch's global generator for the block, for code that knows no other."""
-    accelerators = [device] if device.type != "cpu" else []
-    with (
-        _GLOBAL_GENERATOR,
-        torch.random.fork_rng(accelerators, device_type=_fork_type(device)),
-    ):
+    on_cpu = device.type == "cpu"
+    where = {} if on_cpu else {"device_type": device.type}
+    with _GLOBAL_GENERATOR, torch.random.fork_rng([] if on_cpu else [device], **where):
         torch.random.default_generator.manual_seed(seed)
-        if accelerators:
+        if not on_cpu:
             torch.get_device_module(device).manual_seed(seed)
         yield
-
-
-def _fork_type(device: torch.device) -> str:
-    return "cuda" if device.type == "cpu" else device.type
 
 
 def mix(keys: Tensor, salt: Tensor | int) -> Tensor:

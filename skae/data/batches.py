@@ -9,7 +9,7 @@ from torch import Tensor
 
 from skae.data.scale import Scaler
 from skae.data.validate import dense_chunks, missing_mask
-from skae.device import fits
+from skae.device import fits, pinned_for
 
 
 @dataclass
@@ -50,9 +50,7 @@ class Rows:
             torch.index_select(self.values, 0, index, out=out)
         else:
             staged = self.values.index_select(0, index.to(self.values.device))
-            if out.device.type == "cuda":
-                staged = staged.pin_memory()
-            out.copy_(staged, non_blocking=True)
+            out.copy_(pinned_for(staged, out.device), non_blocking=True)
 
     def low_and_high(self) -> tuple[Tensor, Tensor]:
         """Smallest and largest value of each feature, missing ones left out."""

@@ -1,0 +1,86 @@
+"""Scalings against scikit-learn's, missing cells and weights included."""
+
+import numpy as np
+import pytest
+from sklearn.preprocessing import MinMaxScaler, PowerTransformer, RobustScaler, StandardScaler
+
+from skae.data.scale import fit_scaler
+
+X = np.random.default_rng(0).normal(size=(50, 4)) * [1.0, 100.0, 1e-3, 1.0] + [0.0, 1e3, 5.0, 0.0]
+X[:, 3] = 7.0
+
+
+def _fit(scaling, X, weights=None, bounded=False):
+    def chunks():
+        for start in range(0, len(X), 20):
+            part = slice(start, start + 20)
+            yield X[part], None if weights is None else weights[part]
+
+    return fit_scaler(scaling, chunks, bounded)
+
+
+def _scaled(scaler, X):
+    out = np.empty(X.shape)
+    scaler.transform(X, out)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("scaling", "reference"),
+    [("standard", StandardScaler()), ("minmax", MinMaxScaler()), ("robust", RobustScaler())],
+)
+def test_named_scalings_equal_scikit_learns(scaling, reference):
+    holes = X.copy()
+    holes[3, 0] = holes[40, 1] = np.nan
+    for rows in (X, holes):
+        expected = reference.fit_transform(rows)
+        scaler = _fit(scaling, rows)
+        np.testing.assert_allclose(_scaled(scaler, rows), expected, rtol=1e-9, atol=1e-12)
+        back = scaler.inverse_transform(_scaled(scaler, rows))
+        np.testing.assert_allclose(back, rows, rtol=1e-12)
+
+
+def test_weights_count_as_repetitions():
+    weights = np.arange(50) % 3 + 1.0
+    weighted = _fit("standard", X, weights)
+    repeated = _fit("standard", X.repeat(weights.astype(int), axis=0))
+    np.testing.assert_allclose(weighted.center, repeated.center, rtol=1e-12)
+    np.testing.assert_allclose(weighted.scale, repeated.scale, rtol=1e-9)
+
+
+def test_common_scale_is_the_root_of_the_mean_variance():
+    scaler = _fit("common", X)
+    np.testing.assert_allclose(scaler.center, X.mean(axis=0))
+    np.testing.assert_allclose(scaler.scale, np.sqrt(X.var(axis=0).mean()))
+
+
+def test_auto_tells_pixels_from_tables():
+    from sklearn.datasets import load_breast_cancer, load_digits
+
+    assert _fit("auto", load_digits().data).name == "common"
+    assert _fit("auto", load_breast_cancer().data).name == "standard"
+    assert _fit("auto", load_digits().data, bounded=True).name == "minmax"
+
+
+@pytest.mark.parametrize("magnitude", [1e-30, 1.0, 1e30])
+def test_any_magnitude_is_scaled_to_one(magnitude):
+    scaled = np.empty((50, 2), dtype=np.float32)
+    _fit("standard", X[:, :2] * magnitude).transform(X[:, :2] * magnitude, scaled)
+    np.testing.assert_allclose(scaled.std(axis=0), 1.0, rtol=1e-5)
+
+
+def test_small_integers_keep_their_values():
+    pixels = np.random.default_rng(1).integers(0, 256, size=(50, 6), dtype=np.uint8)
+    scaled = np.empty(pixels.shape, dtype=np.float32)
+    scaler = _fit("standard", pixels)
+    scaler.transform(pixels, scaled)
+    expected = (pixels - pixels.mean(axis=0)) / pixels.std(axis=0)
+    np.testing.assert_allclose(scaled, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_transformer_of_scikit_learn_is_cloned_and_used():
+    transformer = PowerTransformer()
+    scaler = _fit(transformer, X[:, :3])
+    assert not hasattr(transformer, "lambdas_")
+    expected = PowerTransformer().fit_transform(X[:, :3])
+    np.testing.assert_allclose(_scaled(scaler, X[:, :3]), expected)

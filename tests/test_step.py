@@ -1,0 +1,126 @@
+"""The written-out forward and backward passes against autograd, in float64."""
+
+import itertools
+
+import pytest
+import torch
+
+from skae.losses import LOSSES
+from skae.networks.activations import ACTIVATIONS
+from skae.networks.dense import DenseNetwork, DenseSpec, split
+from skae.networks.step import DenseStep, _dropout_table
+from skae.randomness import RandomTable, table_offsets
+
+CPU = torch.device("cpu")
+LATENTS = [(3,), (4, 4), (4, 2)]
+
+
+def _network(spec):
+    network = DenseNetwork.initialize(spec, tuple(range(spec.n_members)), torch.float64, CPU)
+    rng = torch.Generator().manual_seed(0)
+    noise = torch.empty_like(network.parameters).uniform_(-0.3, 0.3, generator=rng)
+    network.parameters.add_(noise)
+    return network
+
+
+def _dropout_mask(spec, i, offsets, width):
+    out = torch.empty(len(offsets), width, dtype=torch.float64)
+    table = _dropout_table(spec.dropout, out[None])
+    return table.rows(table_offsets(offsets, i), out)
+
+
+def _reference(spec, flat, x, offsets):
+    """The same network in plain differentiable torch."""
+    k, n, _ = x.shape
+    latents = None
+    for i, layer in enumerate(split(spec, flat)):
+        x = x @ layer.weight.transpose(1, 2) + layer.bias
+        if i == spec.depth - 1:
+            sizes = torch.tensor(spec.n_components)[:, None, None]
+            allowed = (torch.arange(spec.n_latents) < sizes).expand(k, n, -1)
+            x = x * allowed
+            if spec.sparsity is not None:
+                ranked = x.detach().masked_fill(~allowed, -torch.inf)
+                floor = ranked.sort(dim=-1, descending=True).values[..., spec.sparsity - 1, None]
+                x = x * ((ranked >= floor) & allowed)
+            latents = x
+        elif spec.is_hidden(i):
+            if spec.normalization:
+                axis = 1 if spec.normalization == "batch" else 2
+                variance, mean = torch.var_mean(x, axis, keepdim=True, correction=0)
+                x = (x - mean) / (variance + 1e-5).sqrt() * layer.gain + layer.shift
+            x = ACTIVATIONS[spec.activation].module()(x)
+            if spec.dropout:
+                mask = _dropout_mask(spec, i, offsets, x.shape[2])
+                x = x * mask.view(x.shape)
+    return latents, x
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_gradient_equals_autograd_for_every_combination(loss, activation):
+    options = itertools.product([None, "batch", "layer"], [0.0, 0.3], [None, 2], LATENTS)
+    for normalization, dropout, sparsity, latents in options:
+        spec = DenseSpec(7, (6, 5), latents, activation, normalization, dropout, sparsity)
+        _check_gradient(spec, LOSSES[loss])
+
+
+def _check_gradient(spec, loss):
+    network = _network(spec)
+    gradients = torch.empty_like(network.parameters)
+    step = DenseStep(network, gradients, 9, torch.float64, latent_penalty=True)
+    rng = torch.Generator().manual_seed(1)
+    step.input.uniform_(-2, 2, generator=rng)
+    step.offsets.random_(RandomTable.SIZE, generator=rng)
+    target = torch.empty_like(step.input).uniform_(0, 1, generator=rng)
+    observed = (torch.empty_like(target).uniform_(generator=rng) < 0.8).double()
+    step.latent_gradient.uniform_(-1, 1, generator=rng)
+
+    step.forward()
+    loss.slope(step.output, target, step.gradient)
+    step.gradient.mul_(observed).mul_(loss.scale)
+    step.backward()
+
+    flat = network.parameters.clone().requires_grad_()
+    latents, output = _reference(spec, flat, step.input, step.offsets)
+    torch.testing.assert_close(step.output, output.detach())
+    total = (loss.value(output, target) * observed).sum()
+    total = total + (latents * step.latent_gradient).sum()
+    expected = torch.autograd.grad(total, flat)[0]
+    torch.testing.assert_close(gradients, expected, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("normalization", [None, "batch", "layer"])
+@torch.no_grad()
+def test_modules_compute_what_the_stack_computes(normalization):
+    spec = DenseSpec(7, (6, 5), (4, 2), "gelu", normalization, 0.1)
+    network = _network(spec)
+    x = torch.linspace(-2, 2, 70, dtype=torch.float64).view(10, 7)
+    codes = network.encode(x)
+    outputs = network.decode(codes)
+    for member, size in enumerate(spec.n_components):
+        encoder, decoder = network.modules(member)
+        torch.testing.assert_close(encoder(x), codes[member, :, :size])
+        torch.testing.assert_close(decoder(codes[member, :, :size]), outputs[member])
+
+
+@torch.no_grad()
+def test_members_start_from_the_weights_that_they_get_alone():
+    stack = DenseNetwork.initialize(DenseSpec(7, (6,), (4, 2)), (5, 9), torch.float64, CPU)
+    alone = DenseNetwork.initialize(DenseSpec(7, (6,), (2,)), (9,), torch.float64, CPU)
+    x = torch.linspace(-1, 1, 21, dtype=torch.float64).view(3, 7)
+    torch.testing.assert_close(stack.decode(stack.encode(x))[1], alone.decode(alone.encode(x))[0])
+
+
+def test_half_precision_products_are_close_to_full_ones():
+    spec = DenseSpec(20, (16,), (8,), "relu")
+    network = DenseNetwork.initialize(spec, (0,), torch.float32, CPU)
+    gradients = [torch.empty_like(network.parameters) for _ in range(2)]
+    for dtype, gradient in zip([torch.float32, torch.bfloat16], gradients, strict=True):
+        step = DenseStep(network, gradient, 32, dtype)
+        step.input.copy_(torch.linspace(-1, 1, 640).view(1, 32, 20))
+        step.forward()
+        step.gradient.copy_(step.output - step.input)
+        step.backward()
+    cosine = torch.nn.functional.cosine_similarity(gradients[0], gradients[1], dim=0)
+    assert cosine > 0.999
