@@ -86,6 +86,11 @@ def fits(device: torch.device, n_bytes: int) -> bool:
     return device.type != "xpu" or n_bytes < 0.7 * torch.xpu.mem_get_info(device)[0]
 
 
+def has_fused_optimizers(device: torch.device) -> bool:
+    """Whether torch's fused optimizer kernels are written for the device."""
+    return device.type in ("cpu", "cuda")
+
+
 def pinned_for(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """The tensor in memory from which it is copied to the device without waiting."""
     return tensor.pin_memory() if device.type == "cuda" else tensor

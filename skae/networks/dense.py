@@ -262,11 +262,11 @@ class DenseNetwork:
         for i in layers:
             layer = self.layers[i]
             z = torch.empty(*x.shape[:-1], layer.weight.shape[1], dtype=x.dtype, device=x.device)
-            product(layer.bias, x, layer.weight, z, n_rows=_PREDICTION_ROWS)
+            product(layer.bias, x, layer.weight, z, n_rows=_PREDICTION_ROWS)()
             if self.spec.is_hidden(i):
                 if layer.gain is not None:
                     z = self._normalized(i, z)
-                self.activation.forward(z, z)
+                self.activation.forward(z, z)()
             x = z
         return x
 

@@ -4,11 +4,18 @@ torch sends float32 products on a CPU to MKL, which runs at half speed on
 processors of another maker. oneDNN, also inside torch, does not, but is
 reached in float32 only by an operator without a stable name. So: oneDNN where
 it is there and the product is large enough to pay for its output copy, ATen's
-batched product everywhere else. ``examples/benchmarks/products.py`` measures both.
+batched product everywhere else. Each function chooses once and returns the
+operation, bound to its memory. ``examples/benchmarks/products.py`` measures both.
 """
+
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
+
+# Bound to its memory; called for its effect.
+Operation = Callable[[], object]
 
 # Multiplications in one product from which oneDNN was faster in every layout tried.
 _LARGE = 1 << 22
@@ -38,32 +45,40 @@ def _is_large(x: Tensor, n_out: int, n_rows: int | None = None) -> bool:
 
 def product(
     bias: Tensor, x: Tensor, weight: Tensor, out: Tensor, n_rows: int | None = None
-) -> None:
+) -> Operation:
     """``out = x @ weight.T + bias`` for (K, n, in), (K, out, in) and (K, 1, out).
 
     The library is chosen for ``n_rows`` rows, where given, so that it does not
     depend on the batch.
     """
-    if _is_large(x, weight.shape[1], n_rows):
-        for o, a, w, b in zip(out, x, weight, bias, strict=True):
-            o.copy_(_LINEAR(a, w, b[0], "none", [], ""))
-    else:
-        torch.baddbmm(bias, x, weight.mT, out=out)
+    if not _is_large(x, weight.shape[1], n_rows):
+        return partial(torch.baddbmm, bias, x, weight.mT, out=out)
+    return _member_by_member(out, x, weight, bias[:, 0])
 
 
-def input_gradient(gradient: Tensor, weight: Tensor, out: Tensor) -> None:
+def input_gradient(gradient: Tensor, weight: Tensor, out: Tensor) -> Operation:
     """``out = gradient @ weight`` for (K, n, out) and (K, out, in)."""
-    if _is_large(gradient, weight.shape[2]):
-        for o, g, w in zip(out, gradient, weight, strict=True):
-            o.copy_(_LINEAR(g, w.t(), None, "none", [], ""))
-    else:
-        torch.bmm(gradient, weight, out=out)
+    if not _is_large(gradient, weight.shape[2]):
+        return partial(torch.bmm, gradient, weight, out=out)
+    return _member_by_member(out, gradient, weight.mT)
 
 
-def weight_gradient(gradient: Tensor, x: Tensor, out: Tensor) -> None:
+def weight_gradient(gradient: Tensor, x: Tensor, out: Tensor) -> Operation:
     """``out = gradient.T @ x`` for (K, n, out) and (K, n, in)."""
-    if _is_large(gradient, x.shape[2]):
-        for o, g, a in zip(out, gradient, x, strict=True):
-            o.copy_(_LINEAR(g.t(), a.t(), None, "none", [], ""))
-    else:
-        torch.bmm(gradient.mT, x, out=out)
+    if not _is_large(gradient, x.shape[2]):
+        return partial(torch.bmm, gradient.mT, x, out=out)
+    return _member_by_member(out, gradient.mT, x.mT)
+
+
+def _member_by_member(
+    out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None
+) -> Operation:
+    """``out[k] = x[k] @ weight[k].T + bias[k]`` through oneDNN."""
+    biases = [None] * len(out) if bias is None else list(bias)
+    members = list(zip(out, x, weight, biases, strict=True))
+
+    def multiply() -> None:
+        for o, a, w, b in members:
+            o.copy_(_LINEAR(a, w, b, "none", [], ""))
+
+    return multiply

@@ -120,16 +120,16 @@ class DenseStep:
         self, layer: Layer, gradients: Layer, x: Tensor, is_first: bool
     ) -> tuple[Tensor, Backward]:
         z = self._new(layer.weight.shape[1])
-        self._forward.append(partial(product, layer.bias, x, layer.weight, z))
+        self._forward.append(product(layer.bias, x, layer.weight, z))
 
         def backward(g: Tensor) -> Tensor | None:
-            self._backward.append(partial(weight_gradient, g, x, gradients.weight))
+            self._backward.append(weight_gradient(g, x, gradients.weight))
             # A product with ones sums over the rows faster than torch.sum.
             self._backward.append(partial(torch.bmm, self._ones, g, out=gradients.bias))
             if is_first:
                 return None
             gx = self._new(x.shape[2])
-            self._backward.append(partial(input_gradient, g, layer.weight, gx))
+            self._backward.append(input_gradient(g, layer.weight, gx))
             return gx
 
         return z, backward
@@ -137,11 +137,11 @@ class DenseStep:
     def _activate(self, z: Tensor) -> tuple[Tensor, Backward]:
         activation = self.network.activation
         a = torch.empty_like(z) if activation.saves_input else z
-        self._forward.append(partial(activation.forward, z, a))
+        self._forward.append(activation.forward(z, a))
 
         def backward(g: Tensor) -> Tensor:
             saved = z if activation.saves_input else a
-            self._backward.append(partial(activation.backward, g, saved))
+            self._backward.append(activation.backward(g, saved))
             return g
 
         return a, backward

@@ -10,6 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from skae.device import has_fused_optimizers
+
 _BETA_1, _BETA_2, _EPSILON, _MOMENTUM = 0.9, 0.999, 1e-8, 0.9
 
 # A rate for all parameters, or one for each of them.
@@ -94,7 +96,7 @@ class Optimizer:
         for moment in names:
             moments.setdefault(moment, torch.zeros_like(parameters))
         shared = not isinstance(rates, Tensor) and not isinstance(decays, Tensor)
-        kernel = _FUSED[name] if shared and parameters.device.type in ("cpu", "cuda") else None
+        kernel = _FUSED[name] if shared and has_fused_optimizers(parameters.device) else None
         self._update = kernel or formula
         count = torch.zeros((), dtype=torch.float32, device=parameters.device)
         decayed = isinstance(decays, Tensor) or decays > 0
