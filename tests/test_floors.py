@@ -13,7 +13,8 @@ ROOT = Path(skae.__file__).parent
 FLOORS = [
     [["exceptions"]],
     [["randomness"], ["device"]],
-    [["data.spec"], ["data.validate"], ["data.scale"]],
+    [["data.spec"], ["data.validate"]],
+    [["data.scale"]],
     [["data.batches"]],
     [
         [

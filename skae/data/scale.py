@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
+from skae.data.validate import missing_mask
+
 
 @dataclass
 class AffineScaler:
@@ -76,28 +78,25 @@ class _Summary:
     high: Any = field(default=-np.inf)
 
     def add(self, rows: np.ndarray, weights: np.ndarray | None) -> None:
-        rows = rows.astype(np.float64)
-        missing = np.isnan(rows)
-        any_missing = missing.any()
-        if self.shift is None:
-            # Any value near the data keeps the difference of squares exact.
-            first = np.where(missing, 0.0, rows)
-            self.shift = first.sum(axis=0) / np.maximum((~missing).sum(axis=0), 1)
+        missing = missing_mask(rows)
         low, high = rows, rows
-        if any_missing:
+        if missing is not None:
             low, high = np.where(missing, np.inf, rows), np.where(missing, -np.inf, rows)
         self.low = np.minimum(self.low, low.min(axis=0))
         self.high = np.maximum(self.high, high.max(axis=0))
-        rows -= self.shift
-        weight = np.ones(len(rows)) if weights is None else weights.astype(np.float64)
-        if any_missing:
+        if self.shift is None:
+            # Any value near the data keeps the difference of squares exact.
+            self.shift = np.where(np.isfinite(self.low), self.low, 0.0).astype(np.float64)
+        rows = np.subtract(rows, self.shift, dtype=np.float64)
+        weight = np.ones((len(rows), 1)) if weights is None else weights[:, None]
+        if missing is not None:
             rows[missing] = 0.0
-            self.count = self.count + weight @ ~missing
-        else:
-            self.count = self.count + weight.sum()
-        weighted = rows if weights is None else rows * weight[:, None]
+        observed = weight if missing is None else weight * ~missing
+        self.count = self.count + observed.sum(axis=0)
+        # Plain sums: a BLAS product would depend on the number of threads.
+        weighted = rows if weights is None else weight * rows
         self.total = self.total + weighted.sum(axis=0)
-        self.squares = self.squares + (weighted * rows).sum(axis=0)
+        self.squares = self.squares + np.multiply(rows, weighted, out=rows).sum(axis=0)
 
     @property
     def mean(self) -> np.ndarray:

@@ -112,10 +112,11 @@ class _Run:
                 device=network.device,
             )
             self._rows.take(index.reshape(-1), target.view(-1, target.shape[2]))
-            observed = target == target
-            target.nan_to_num_(0.0)
-            output = network.decode(network.encode(target))
-            losses.append((loss.value(output, target) * observed).sum(-1))
+            observed = ~target.isnan() if self._rows.has_missing else None
+            if observed is not None:
+                target.nan_to_num_(0.0)
+            values = loss.value(network.decode(network.encode(target)), target)
+            losses.append((values if observed is None else values * observed).sum(-1))
         return self._mean_loss(torch.cat(losses, 1), self._held_out)
 
     def _mean_loss(self, losses: Tensor, index: Tensor) -> Tensor:
