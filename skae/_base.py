@@ -105,6 +105,8 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         "verbose": ["verbose"],
     }
 
+    loss_curve_: list[float]
+
     # Noise on the inputs in training: none, unless the estimator has such parameters.
     noise: Any = None
     noise_level: float = 0.0
@@ -312,21 +314,21 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         if trains_exactly(checked.shape[0], plan.batch_size, device):
             train_dtype = torch.float64
             plan = dataclasses.replace(plan, product_dtype=train_dtype)
-        if resume:
-            scaler = self._model.scaler
-            network = self._resumed_network(spec, dtype, train_dtype)
-            state = TrainState.from_arrays(self._train_state, network.parameters)
-        else:
-            scaler = self._fit_scaler(checked, weights)
-            with computing(device, 0.0):
+        scaler = self._model.scaler if resume else self._fit_scaler(checked, weights)
+        with computing(device, 0.0):
+            if resume:
+                network = self._resumed_network(spec, dtype, train_dtype)
+                state = TrainState.from_arrays(self._train_state, network.parameters)
+            else:
                 network = initialize(spec, plan.seeds, train_dtype, device)
-            state = TrainState()
+                state = TrainState()
         keyed = plan.noise is not None or self.dropout > 0
         rows = load_rows(checked, weights, scaler, train_dtype, device, keyed)
         self._check_targets(rows)
 
         def fitted_model() -> Model:
-            return Model(as_dtype(network, dtype), scaler, self.loss, checked.shape[1])
+            with computing(device, 0.0):
+                return Model(as_dtype(network, dtype), scaler, self.loss, checked.shape[1])
 
         monitor = Monitor(plan, network)
         self._run(fitted_model, rows, plan, state, monitor, (X, y, sample_weight))
@@ -350,10 +352,10 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
             self, plan.max_epochs, data, lambda: self._attributes_of(fitted_model())
         )
 
-        def epoch_done(monitor: Monitor) -> bool:
+        def epoch_done(monitor: Monitor, stop: bool) -> bool:
             if progress is not None:
                 progress.update(monitor)
-            return epochs.next()
+            return epochs.next(stop)
 
         monitor.callback = epoch_done
         try:
@@ -422,7 +424,7 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         return int(self.n_components)
 
     def _network_spec(self, n_features: int) -> Spec:
-        shape = None if self.image_shape is None else tuple(int(n) for n in self.image_shape)
+        shape = None if self.image_shape is None else _sizes("image_shape", self.image_shape)
         input_spec = InputSpec(n_features, shape)
         latents = self._n_latents(n_features)
         sparsity = None if self.sparsity is None else int(self.sparsity)
@@ -433,14 +435,9 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         hidden = self.hidden_layer_sizes
         if isinstance(hidden, str):
             hidden = defaults.hidden_layer_sizes(n_features)
-        hidden = tuple(int(width) for width in np.atleast_1d(np.asarray(hidden)))
-        if any(width < 1 for width in hidden):
-            raise ValueError(
-                f"hidden_layer_sizes={self.hidden_layer_sizes!r} must hold positive widths."
-            )
         return DenseSpec(
             n_features,
-            hidden,
+            _sizes("hidden_layer_sizes", hidden),
             (latents,),
             self.activation,
             self.normalization,
@@ -483,12 +480,21 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         )
 
 
+def _sizes(name: str, value: Any) -> tuple[int, ...]:
+    """A tuple of positive integers from a parameter; an integer alone is a tuple of one."""
+    sizes = (value,) if isinstance(value, Integral) else tuple(value)
+    for size in sizes:
+        if not isinstance(size, Integral) or isinstance(size, (bool, np.bool_)) or size < 1:
+            raise ValueError(f"{name}={value!r} must hold positive integers, got {size!r}.")
+    return tuple(int(size) for size in sizes)
+
+
 class _CallbackEpochs:
     """scikit-learn's callbacks (from 1.9 on), an epoch a task; nothing where there are none."""
 
     def __init__(self, estimator: Any, max_epochs: int, data: tuple, attributes: Callable):
         self._estimator = estimator
-        self._context = None
+        self._context: Any = None
         if not hasattr(estimator, "_init_callback_context"):
             return
         X, y, sample_weight = data
@@ -504,7 +510,7 @@ class _CallbackEpochs:
         self._epoch = self._context.subcontext(task_name="epoch")
         self._epoch.call_on_fit_task_begin(**self._arguments)
 
-    def next(self) -> bool:
+    def next(self, is_last: bool) -> bool:
         """End this epoch's task and begin the next one; True if a callback asks to stop."""
         if self._context is None:
             return False
@@ -512,7 +518,7 @@ class _CallbackEpochs:
             **self._arguments, reconstruction_attributes=self._attributes
         )
         self._n_left -= 1
-        if self._n_left and not stop:
+        if self._n_left and not stop and not is_last:
             self._begin()
         return bool(stop)
 

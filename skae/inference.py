@@ -96,7 +96,7 @@ class Model:
 
         def row_losses(batch: Batch) -> Tensor:
             values, n_observed = self._cell_losses(batch)
-            return values.sum(-1).div_(n_observed)
+            return (values.sum(-1, keepdim=True) / n_observed)[:, 0]
 
         return self._map(X, row_losses).astype(np.float64)
 
@@ -105,18 +105,15 @@ class Model:
 
         def cell_losses(batch: Batch) -> Tensor:
             values, n_observed = self._cell_losses(batch)
-            return values.div_(
-                n_observed.unsqueeze(-1) if batch.observed is not None else n_observed
-            )
+            return values / n_observed
 
         return self._map(X, cell_losses)
 
     def explained_variance(self, X: Any, weights: np.ndarray | None = None) -> float:
         """1 - SSE / SST over the observed cells of the scaled rows."""
-        n_features = self.n_features
-        sse, count = 0.0, torch.zeros(n_features, dtype=torch.float64)
-        total, squares = torch.zeros_like(count), torch.zeros_like(count)
         with computing(self.network.device, self._flops(X)):
+            sse, count = 0.0, torch.zeros(self.n_features, dtype=torch.float64)
+            total, squares = torch.zeros_like(count), torch.zeros_like(count)
             for batch in self._batches(X, scaled=True):
                 error = (self._reconstruction(batch) - batch.values).cpu().double()
                 values = batch.values.cpu().double()
@@ -129,22 +126,23 @@ class Model:
                 count += weight.expand_as(values).sum(0)
                 total += (weight * values).sum(0)
                 squares += (weight * values**2).sum(0)
-        sst = float((squares - total**2 / count.clamp(min=1e-300)).sum())
-        if sst <= 1e-14 * float(squares.sum()):
-            return 1.0 if sse == 0.0 else 0.0
-        return 1.0 - sse / sst
+            sst = float((squares - total**2 / count.clamp(min=1e-300)).sum())
+            if sst <= 1e-14 * float(squares.sum()):
+                return 1.0 if sse == 0.0 else 0.0
+            return 1.0 - sse / sst
 
     def _reconstruction(self, batch: Batch) -> Tensor:
         """In the scaled space, through the loss's link."""
         return LOSSES[self.loss].link(self._outputs(self._codes(batch.values)))
 
     def _cell_losses(self, batch: Batch) -> tuple[Tensor, Tensor | float]:
+        """Loss of each cell, and the number of observed cells of each row, (n, 1)."""
         outputs = self._outputs(self._codes(batch.values))
         values = LOSSES[self.loss].value(outputs, batch.values)
         if batch.observed is None:
             return values, float(self.n_features)
         values = values * batch.observed
-        return values, batch.observed.sum(-1).clamp(min=1).to(values.dtype)
+        return values, batch.observed.sum(-1, keepdim=True).clamp(min=1).to(values.dtype)
 
     def _codes(self, values: Tensor) -> Tensor:
         return self.network.encode(_padded(values))[0, : len(values)]

@@ -1,7 +1,7 @@
 """Local randomness: seeds, generators and a table of random rows.
 
 Nothing here reads or moves the global random state of NumPy or torch, except
-:func:`isolated_global_generator`, which puts torch's back.
+:func:`isolated_globals`, which puts torch's back.
 """
 
 import threading
@@ -42,15 +42,24 @@ def generator(seed: int, stream: int) -> torch.Generator:
 
 
 @contextmanager
-def isolated_global_generator(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generator for the block, for code that knows no other."""
+def isolated_globals(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generator for the block, for code that knows no other.
+
+    The default dtype is float32 inside, so that such code draws the same numbers
+    whatever the caller's default is.
+    """
     on_cpu = device.type == "cpu"
     where = {} if on_cpu else {"device_type": device.type}
     with _GLOBAL_GENERATOR, torch.random.fork_rng([] if on_cpu else [device], **where):
         torch.random.default_generator.manual_seed(seed)
         if not on_cpu:
             torch.get_device_module(device).manual_seed(seed)
-        yield
+        dtype = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
 
 
 def mix(keys: Tensor, salt: Tensor | int) -> Tensor:

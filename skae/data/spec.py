@@ -22,6 +22,11 @@ class InputSpec:
     def __post_init__(self) -> None:
         if self.image_shape is None:
             return
+        if len(self.image_shape) not in (2, 3):
+            raise ValueError(
+                f"image_shape={self.image_shape} must be (height, width) or "
+                f"(height, width, channels)."
+            )
         size = 1
         for length in self.image_shape:
             size *= length

@@ -47,8 +47,11 @@ def check_not_infinite(rows: np.ndarray) -> None:
 
 def missing_mask(rows: np.ndarray) -> np.ndarray | None:
     """Where values are NaN, or None if nowhere."""
-    if rows.dtype.kind != "f" or not np.isnan(rows.sum()):
+    if rows.dtype.kind != "f":
         return None
+    with np.errstate(all="ignore"):
+        if not np.isnan(rows.sum()):
+            return None
     mask = np.isnan(rows)
     return mask if mask.any() else None
 

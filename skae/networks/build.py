@@ -7,7 +7,7 @@ from torch import Tensor
 from skae.networks.dense import DenseNetwork, DenseSpec
 from skae.networks.modules import ModuleNetwork, ModuleSpec, ModuleStep
 from skae.networks.step import DenseStep
-from skae.randomness import isolated_global_generator
+from skae.randomness import isolated_globals
 
 Spec = DenseSpec | ModuleSpec
 Network = DenseNetwork | ModuleNetwork
@@ -20,7 +20,7 @@ def initialize(
     """A network with random weights, drawn from one seed a member."""
     if isinstance(spec, DenseSpec):
         return DenseNetwork.initialize(spec, seeds, dtype, device)
-    with isolated_global_generator(seeds[0], torch.device("cpu")):
+    with isolated_globals(seeds[0], torch.device("cpu")):
         return ModuleNetwork(spec, dtype, device)
 
 

@@ -124,26 +124,33 @@ class ModuleNetwork:
 
     def _check_shapes(self, dtype: torch.dtype, device: torch.device) -> None:
         shape, latents = self.spec.input_shape, self.spec.n_components
-        n_features = int(torch.Size(shape).numel())
-        rows = torch.zeros(2, n_features, dtype=dtype, device=device)
-        try:
-            z = self.pair["encoder"](self._shaped(rows))
-        except RuntimeError as error:
-            raise ValueError(
-                f"The encoder of network={self.spec.builder!r} does not take a batch of shape "
-                f"(n, {', '.join(map(str, shape))}): {error}"
-            ) from error
+        rows = torch.zeros(2, int(torch.Size(shape).numel()), dtype=dtype, device=device)
+        z = self._probe("encoder", self._shaped(rows), f"(2, n_components) = (2, {latents})")
         if z.shape != (2, latents):
+            self._refuse("encoder", z.shape, f"(2, n_components) = (2, {latents})")
+        expected = f"the input's shape, {(2, *shape)}"
+        y = self._probe("decoder", z, expected)
+        if y.shape[:1] != (2,) or y.numel() != rows.numel():
+            self._refuse("decoder", y.shape, expected)
+
+    def _probe(self, name: str, x: Tensor, expected: str) -> Tensor:
+        try:
+            y = self.pair[name](x)
+        except (RuntimeError, TypeError) as error:
             raise ValueError(
-                f"The encoder of network={self.spec.builder!r} gives shape {tuple(z.shape)} for 2 "
-                f"rows; it must give (2, n_components) = (2, {latents})."
-            )
-        y = self.pair["decoder"](z)
-        if y.shape[0] != 2 or y.numel() != rows.numel():
-            raise ValueError(
-                f"The decoder of network={self.spec.builder!r} gives shape {tuple(y.shape)} for 2 "
-                f"rows; it must give the input's shape, (2, {', '.join(map(str, shape))})."
-            )
+                f"The {name} of network={self.spec.builder!r} does not take a batch of shape "
+                f"{tuple(x.shape)}: {error}"
+            ) from error
+        if not isinstance(y, Tensor):
+            self._refuse(name, type(y).__name__, expected)
+        return y
+
+    def _refuse(self, name: str, found: object, expected: str) -> None:
+        found = tuple(found) if isinstance(found, torch.Size) else found
+        raise ValueError(
+            f"The {name} of network={self.spec.builder!r} gives {found} for 2 rows; it must "
+            f"give {expected}."
+        )
 
 
 def _build(spec: ModuleSpec) -> nn.ModuleDict:

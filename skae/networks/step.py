@@ -7,6 +7,7 @@ order. No branch is taken and no view is made while training.
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,7 +60,7 @@ class DenseStep:
         self.network = network
         self._latent_penalty = latent_penalty
         self._size = (network.n_members, batch_size)
-        self._options = {"dtype": dtype, "device": network.device}
+        self._options: dict[str, Any] = {"dtype": dtype, "device": network.device}
         self._forward: list[Callable[[], object]] = []
         self._backward: list[Callable[[], object]] = []
         parameters, own_gradients = network.parameters, gradients
@@ -169,10 +170,10 @@ class DenseStep:
     def _drop(self, i: int, a: Tensor) -> tuple[Tensor, Backward]:
         """Zero units at random and scale the others up (Srivastava et al. 2014)."""
         table = _dropout_table(self.network.spec.dropout, a)
-        y, mask = torch.empty_like(a), torch.empty_like(a)
+        y, mask, offsets = torch.empty_like(a), torch.empty_like(a), self.offsets
 
         def forward() -> None:
-            table.rows(table_offsets(self.offsets, i), mask.view(-1, a.shape[2]))
+            table.rows(table_offsets(offsets, i), mask.view(-1, a.shape[2]))
             torch.mul(a, mask, out=y)
 
         self._forward.append(forward)

@@ -18,7 +18,7 @@ from skae.randomness import (
     SPLIT_STREAM,
     draw_seed,
     generator,
-    isolated_global_generator,
+    isolated_globals,
     table_offsets,
 )
 from skae.training.monitor import Monitor, raise_divergence
@@ -53,7 +53,7 @@ def _global_generator(network: Network, plan: TrainingPlan, state: TrainState):
     """User modules draw (dropout, say) from torch's global generator; ours do not."""
     if isinstance(network, DenseNetwork):
         return nullcontext()
-    return isolated_global_generator(draw_seed(plan.seeds[0] + state.n_epochs), network.device)
+    return isolated_globals(draw_seed(plan.seeds[0] + state.n_epochs), network.device)
 
 
 class _Run:
@@ -131,7 +131,7 @@ class _Run:
         n, plan = len(self._rows), self._plan
         if not plan.early_stopping:
             return torch.arange(n).expand(len(plan.seeds), n), None
-        n_held_out = max(1, round(plan.validation_fraction * n))
+        n_held_out = min(max(1, round(plan.validation_fraction * n)), n - 1)
         orders = [torch.randperm(n, generator=generator(seed, SPLIT_STREAM)) for seed in plan.seeds]
         order = torch.stack(orders)
         held_out = order[:, :n_held_out].sort(1).values

@@ -10,8 +10,9 @@ from skae.exceptions import DivergenceError
 from skae.networks.build import Network
 from skae.training.plan import TrainingPlan
 
-# Called after each epoch with the monitor; True asks to stop.
-EpochCallback = Callable[["Monitor"], bool]
+# Called after each epoch with the monitor and whether training stops here anyway;
+# True asks to stop.
+EpochCallback = Callable[["Monitor", bool], bool]
 
 
 @dataclass
@@ -50,7 +51,7 @@ class Monitor:
             raise_divergence(self.plan, f"in epoch {len(self.losses)}")
         stop = self._stalled(sum(watched) / len(watched), validation_loss is not None)
         if self.callback is not None:
-            stop = self.callback(self) or stop
+            stop = self.callback(self, stop) or stop
         return stop
 
     def _stalled(self, value: float, is_validation: bool) -> bool:
