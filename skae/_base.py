@@ -324,7 +324,8 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
                 state = TrainState()
         keyed = plan.noise is not None or self.dropout > 0
         rows = load_rows(checked, weights, scaler, train_dtype, device, keyed)
-        self._check_targets(rows)
+        if not resume:
+            self._check_targets(rows)
 
         def fitted_model() -> Model:
             with computing(device, 0.0):
@@ -448,7 +449,7 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
     def _plan(self, n_rows: int, product_dtype: torch.dtype, one_pass: bool) -> TrainingPlan:
         early_stopping = self.early_stopping
         if isinstance(early_stopping, str):
-            early_stopping = defaults.early_stopping(n_rows)
+            early_stopping = defaults.early_stopping(n_rows, self.lr_schedule)
         if early_stopping and not one_pass and n_rows < 2:
             raise ValueError(
                 "early_stopping=True holds rows out, but X has n_samples = 1. "

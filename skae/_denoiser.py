@@ -185,6 +185,14 @@ class DenoisingAutoencoder(AutoencoderTransformer):
         rows[mask] = np.nan
         return self.impute(rows)
 
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        if isinstance(self.noise, str) and self.noise != "gaussian" and self.noise_level > 1:
+            raise ValueError(
+                f"The 'noise_level' parameter of {type(self).__name__} is a share of the cells for "
+                f"noise={self.noise!r}, and must be in the range [0, 1]. Got {self.noise_level!r}."
+            )
+
     def _filled(self, rows: np.ndarray) -> Any:
         if rows.dtype.kind != "f" or not (missing := np.isnan(rows)).any():
             return rows.copy()

@@ -56,7 +56,8 @@ PARAMETERS = """n_components : int or "auto", default="auto"
         with ``lr_schedule="constant"`` and no validation, of the training loss.
     early_stopping : bool or "auto", default="auto"
         Hold out ``validation_fraction`` of the rows and keep the weights of the
-        epoch that is best on them. "auto" does so from 10,000 rows on.
+        epoch that is best on them. "auto" does so from 10,000 rows on, if
+        ``lr_schedule="constant"``: a schedule ends by itself.
     validation_fraction : float in (0, 1), default=0.1
         Share of the rows that is held out.
     warm_start : bool, default=False

@@ -141,7 +141,8 @@ class Model:
         values = LOSSES[self.loss].value(outputs, batch.values)
         if batch.observed is None:
             return values, float(self.n_features)
-        values = values * batch.observed
+        # Not by a product: a loss that overflows would make NaN of a missing cell.
+        values = values.masked_fill(~batch.observed, 0.0)
         return values, batch.observed.sum(-1, keepdim=True).clamp(min=1).to(values.dtype)
 
     def _codes(self, values: Tensor) -> Tensor:

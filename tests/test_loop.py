@@ -114,7 +114,7 @@ def test_autograd_path_equals_the_written_out_path():
 
 
 def test_best_weights_of_the_validation_loss_are_restored():
-    plan = _plan(early_stopping=True, learning_rates=(0.5,), lr_schedule="constant", max_epochs=8)
+    plan = _plan(early_stopping=True, learning_rates=(0.2,), lr_schedule="constant", max_epochs=40)
     network, monitor = _fit(DenseSpec(6, (8,), (3,)), plan)
     validation = [loss[0] for loss in monitor.validation_losses]
     best = int(np.argmin(validation))
@@ -122,7 +122,7 @@ def test_best_weights_of_the_validation_loss_are_restored():
     shorter, _ = _fit(
         DenseSpec(6, (8,), (3,)),
         _plan(
-            early_stopping=True, learning_rates=(0.5,), lr_schedule="constant", max_epochs=best + 1
+            early_stopping=True, learning_rates=(0.2,), lr_schedule="constant", max_epochs=best + 1
         ),
     )
     torch.testing.assert_close(_outputs(network), _outputs(shorter), rtol=0, atol=0)

@@ -135,7 +135,8 @@ def _robust(summary: _Summary, rows: Any) -> tuple[np.ndarray, np.ndarray]:
     missing_columns = np.isnan(everything).all(axis=0)
     everything[:, missing_columns] = 0.0
     low, median, high = np.nanpercentile(everything.astype(np.float64), [25, 50, 75], axis=0)
-    return median, high - low
+    # Where half of the values are equal, the standard deviation is all there is.
+    return median, np.where(high > low, high - low, np.sqrt(summary.variance))
 
 
 _SCALINGS: dict[str, Callable[[_Summary, Any], tuple[np.ndarray, np.ndarray]]] = {
@@ -160,6 +161,21 @@ def _has_like_units(summary: _Summary) -> bool:
     return bool((low == low[0]).all() and (span >= span.max() / 2).mean() >= 0.5)
 
 
+def _fit_transformer(scaling: Any, rows: np.ndarray) -> TransformerScaler:
+    if isinstance(scaling, type):
+        raise TypeError(
+            f"scaling={scaling!r} is a class. Pass an instance, scaling={scaling.__name__}()."
+        )
+    transformer = clone(scaling)
+    shape = np.shape(transformer.fit_transform(rows))
+    if shape != rows.shape:
+        raise ValueError(
+            f"scaling={scaling!r} turns rows of {rows.shape[1]} features into shape {shape}; it "
+            f"must keep the features. Put it ahead in a Pipeline, and pass scaling='auto'."
+        )
+    return TransformerScaler(transformer)
+
+
 def fit_scaler(
     scaling: Any,
     chunks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray | None]]],
@@ -177,7 +193,7 @@ def fit_scaler(
     """
     if scaling is not None and not isinstance(scaling, str):
         everything = np.vstack([rows for rows, _ in chunks()]).astype(np.float64)
-        return TransformerScaler(clone(scaling).fit(everything))
+        return _fit_transformer(scaling, everything)
     summary = _Summary()
     for rows, weights in chunks():
         summary.add(rows, weights)

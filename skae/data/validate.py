@@ -37,7 +37,7 @@ def check_not_infinite(rows: np.ndarray) -> None:
         return
     with np.errstate(all="ignore"):
         # One pass in the common case; a sum of finite values may still overflow.
-        if np.isfinite(rows.sum(dtype=rows.dtype)) or not np.isinf(rows).any():
+        if np.isfinite(rows.sum()) or not np.isinf(rows).any():
             return
     raise ValueError(
         "Input X contains infinity or a value too large for its dtype. Replace infinite values, "

@@ -113,6 +113,7 @@ class ModuleNetwork:
             self.pair.train(mode)
 
     def modules(self, member: int = 0) -> tuple[nn.Module, nn.Module]:
+        self.train(False)
         return self.pair["encoder"], self.pair["decoder"]
 
     def _shaped(self, x: Tensor) -> Tensor:
