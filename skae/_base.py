@@ -277,9 +277,11 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
 
     def _check_X(self, X, reset: bool = False) -> Any:
         """Rows as an array of numbers or a CSR matrix, in the caller's dtype."""
-        return validate_data(
+        rows = validate_data(
             self, X, reset=reset, accept_sparse="csr", dtype="numeric", ensure_all_finite=False
         )
+        # scikit-learn converts objects, but not those of a polars frame with text in it.
+        return rows.astype(np.float64) if rows.dtype.kind == "O" else rows
 
     def _check_latents(self, Z) -> np.ndarray:
         check_is_fitted(self)
