@@ -111,6 +111,9 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
     noise: Any = None
     noise_level: float = 0.0
 
+    # Most epochs that max_epochs="auto" takes.
+    _most_epochs = 300
+
     def __init__(
         self,
         *,
@@ -462,7 +465,7 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
             batch_size = defaults.batch_size(n_rows)
         max_epochs = self.max_epochs
         if isinstance(max_epochs, str):
-            max_epochs = defaults.max_epochs(n_rows, batch_size)
+            max_epochs = defaults.max_epochs(n_rows, batch_size, self._most_epochs)
         return TrainingPlan(
             loss=self.loss,
             optimizer=self.optimizer,

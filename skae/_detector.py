@@ -117,6 +117,9 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
         )
         self.contamination = contamination
 
+    # Long training learns the outliers too, and the training rows by heart.
+    _most_epochs = 30
+
     def score_samples(self, X):
         """Score of each row; higher is more normal.
 

@@ -241,7 +241,7 @@ def test_warm_start_of_another_network_is_refused(changes):
     estimator = clone(KINDS["transformer"]).set_params(warm_start=True).fit(X)
     expected = outputs(estimator)
     estimator.set_params(**changes)
-    with pytest.raises(ValueError, match="changed since the last fit.*warm_start=False"):
+    with pytest.raises(ValueError, match=r"changed since the last fit.*warm_start=False"):
         estimator.fit(X)
     np.testing.assert_array_equal(estimator.transform(X), expected["transform"])
 

@@ -146,9 +146,7 @@ def test_fits_in_threads_at_once_give_the_bits_of_one_alone(kind):
         assert_same_fit(fit, alone)
 
 
-@pytest.mark.parametrize(
-    "backend", [pytest.param("loky", marks=pytest.mark.slow), "threading"]
-)
+@pytest.mark.parametrize("backend", [pytest.param("loky", marks=pytest.mark.slow), "threading"])
 def test_parallel_jobs_give_the_bits_of_one_job(backend):
     estimators = [AutoencoderTransformer(**SMALL), DenoisingAutoencoder(**SMALL, dropout=0.1)]
     parallel = joblib.Parallel(n_jobs=2, backend=backend)

@@ -78,6 +78,11 @@ def load_rows(
         n_missing += 0 if missing is None else int(missing.sum())
         if keys is not None:
             keys[part] = _content_keys(rows)
+    if n_missing == values.numel():
+        raise ValueError(
+            "X holds no observed value: every cell is NaN, which means missing. Pass rows with "
+            "at least one value."
+        )
     on_device = fits(device, values.nbytes)
     if weights is not None:
         weights = weights / weights.mean()

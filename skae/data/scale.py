@@ -110,8 +110,14 @@ class _Summary:
         return np.where(variance > 1e-14 * self.squares / count, variance, 0.0)
 
 
-def _where_positive(scale: np.ndarray) -> np.ndarray:
-    return np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)
+def _where_positive(scale: np.ndarray, center: np.ndarray) -> np.ndarray:
+    """The scale, where there is one; for constant features their size, at least one.
+
+    Else the rounding of a large constant, given in another precision, would be
+    a large scaled value.
+    """
+    constant = ~(np.isfinite(scale) & (scale > 0))
+    return np.where(constant, np.maximum(1.0, np.abs(center)), scale)
 
 
 def _standard(summary: _Summary, rows: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -204,4 +210,4 @@ def fit_scaler(
         pixels = "common" if _has_like_units(summary) else "standard"
         scaling = "minmax" if bounded else pixels
     center, scale = _SCALINGS[scaling](summary, lambda: (rows for rows, _ in chunks()))
-    return AffineScaler(center, _where_positive(scale), scaling)
+    return AffineScaler(center, _where_positive(scale, center), scaling)

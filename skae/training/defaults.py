@@ -5,8 +5,8 @@ Chosen by ``examples/benchmarks/defaults.py``; the figures are in docs/defaults.
 
 import math
 
-# Fewest optimizer steps that a default fit takes, and bounds on its epochs.
-_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 3000, 15, 300
+# Fewest optimizer steps, and fewest epochs, of a default fit.
+_STEPS, _FEWEST_EPOCHS = 3000, 15
 
 # Rows from which a part is held out, as in HistGradientBoosting.
 _EARLY_STOPPING_ROWS = 10_000
@@ -28,9 +28,9 @@ def batch_size(n_rows: int) -> int:
     return min(256, max(32, 2 ** math.floor(math.log2(max(n_rows / 64, 1)))))
 
 
-def max_epochs(n_rows: int, batch_size: int) -> int:
-    """As many as 3,000 steps take, at least 15 and at most 300."""
-    return min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, math.ceil(_STEPS * batch_size / n_rows)))
+def max_epochs(n_rows: int, batch_size: int, most: int = 300) -> int:
+    """As many as 3,000 steps take, at least 15 and at most 300 (30 for a detector)."""
+    return min(most, max(_FEWEST_EPOCHS, math.ceil(_STEPS * batch_size / n_rows)))
 
 
 def early_stopping(n_rows: int, lr_schedule: str) -> bool:
