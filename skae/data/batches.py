@@ -67,13 +67,18 @@ def load_rows(
     device: torch.device,
     keyed: bool,
 ) -> Rows:
-    """Scale ``X`` chunk by chunk into one tensor."""
+    """Scale ``X`` chunk by chunk into one tensor; without scaling share its memory if possible.
+
+    The rows are only read.
+    """
     n, n_features = X.shape
-    values = torch.empty(n, n_features, dtype=dtype)
+    as_they_are = scaler.name == "none" and _is_ready(X, dtype)
+    values = torch.from_numpy(X) if as_they_are else torch.empty(n, n_features, dtype=dtype)
     keys = np.empty(n, dtype=np.int64) if keyed else None
     array, n_missing = values.numpy(), 0
     for part, rows in dense_chunks(X):
-        scaler.transform(rows, array[part])
+        if not as_they_are:
+            scaler.transform(rows, array[part])
         missing = missing_mask(rows)
         n_missing += 0 if missing is None else int(missing.sum())
         if keys is not None:
@@ -92,6 +97,17 @@ def load_rows(
         None if keys is None else torch.from_numpy(keys).to(device),
         1.0 - n_missing / values.numel(),
         device,
+    )
+
+
+def _is_ready(X: Any, dtype: torch.dtype) -> bool:
+    """Whether torch can read the array in place (it warns of read-only memory)."""
+    return (
+        isinstance(X, np.ndarray)
+        and not isinstance(X, np.memmap)
+        and X.flags.c_contiguous
+        and X.flags.writeable
+        and X.dtype == torch.empty(0, dtype=dtype).numpy().dtype
     )
 
 

@@ -111,13 +111,13 @@ class _Summary:
 
 
 def _where_positive(scale: np.ndarray, center: np.ndarray) -> np.ndarray:
-    """The scale, where there is one; for constant features their size, at least one.
+    """The scale, where there is one; for constant features a millionth of their size, at least one.
 
     Else the rounding of a large constant, given in another precision, would be
     a large scaled value.
     """
     constant = ~(np.isfinite(scale) & (scale > 0))
-    return np.where(constant, np.maximum(1.0, np.abs(center)), scale)
+    return np.where(constant, np.maximum(1.0, np.abs(center) * 2.0**-20), scale)
 
 
 def _standard(summary: _Summary, rows: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -200,12 +200,12 @@ def fit_scaler(
     if scaling is not None and not isinstance(scaling, str):
         everything = np.vstack([rows for rows, _ in chunks()]).astype(np.float64)
         return _fit_transformer(scaling, everything)
+    if scaling is None:
+        n_features = next(iter(chunks()))[0].shape[1]
+        return AffineScaler(np.zeros(n_features), np.ones(n_features), "none")
     summary = _Summary()
     for rows, weights in chunks():
         summary.add(rows, weights)
-    if scaling is None:
-        size = summary.mean.shape
-        return AffineScaler(np.zeros(size), np.ones(size), "none")
     if scaling == "auto":
         pixels = "common" if _has_like_units(summary) else "standard"
         scaling = "minmax" if bounded else pixels
