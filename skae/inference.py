@@ -20,7 +20,7 @@ from skae.networks.build import Network, Spec, arrays_of, restore
 _ROW_BLOCK = 16
 
 # Numbers that a batch may hold in the network's layers.
-_BATCH_VALUES = 1 << 21
+_BATCH_VALUES = 1 << 20
 
 
 @dataclass
