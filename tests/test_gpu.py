@@ -1,0 +1,56 @@
+"""On an accelerator: close to the CPU, streamed as resident, and back on the CPU by pickle."""
+
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from skae import AutoencoderAnomalyDetector, AutoencoderTransformer, DenoisingAutoencoder
+from skae.data import batches
+from skae.device import available_devices
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(available_devices() == ["cpu"], reason="no accelerator on this machine"),
+]
+DEVICE = available_devices()[0]
+X = load_digits().data
+SETTINGS = {"n_components": 8, "max_epochs": 5, "random_state": 0}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"normalization": "batch", "dropout": 0.1},
+        {"normalization": "layer", "sparsity": 3, "latent_l1": 0.01},
+        {"early_stopping": True, "optimizer": "sgd", "learning_rate": 0.01},
+    ],
+)
+def test_fit_is_close_to_the_cpu(options):
+    here = AutoencoderTransformer(device="cpu", **SETTINGS, **options).fit(X)
+    there = AutoencoderTransformer(device=DEVICE, **SETTINGS, **options).fit(X)
+    assert there.device_.startswith(DEVICE)
+    assert there.score(X) == pytest.approx(here.score(X), abs=0.02)
+    np.testing.assert_allclose(there.loss_curve_[0], here.loss_curve_[0], rtol=1e-3)
+
+
+def test_streamed_rows_give_the_bits_of_resident_rows(monkeypatch):
+    holes = np.where(np.random.default_rng(0).random(X.shape) < 0.1, np.nan, X)
+    resident = DenoisingAutoencoder(device=DEVICE, **SETTINGS).fit(holes)
+    monkeypatch.setattr(batches, "fits", lambda device, n_bytes: False)
+    streamed = DenoisingAutoencoder(device=DEVICE, **SETTINGS).fit(holes)
+    np.testing.assert_array_equal(streamed.transform(X), resident.transform(X))
+
+
+def test_pickle_predicts_the_same():
+    detector = AutoencoderAnomalyDetector(device=DEVICE, max_epochs=5, random_state=0).fit(X)
+    loaded = pickle.loads(pickle.dumps(detector))
+    np.testing.assert_allclose(loaded.score_samples(X), detector.score_samples(X), rtol=1e-4)
+
+
+def test_half_precision_is_close_to_full():
+    full = AutoencoderTransformer(device=DEVICE, **SETTINGS).fit(X)
+    half = AutoencoderTransformer(device=DEVICE, precision="bfloat16", **SETTINGS).fit(X)
+    assert half.score(X) == pytest.approx(full.score(X), abs=0.05)
