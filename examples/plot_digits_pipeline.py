@@ -11,6 +11,7 @@ import argparse
 import time
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
@@ -20,7 +21,13 @@ from sklearn.preprocessing import StandardScaler
 
 from skae import AutoencoderTransformer, DenoisingAutoencoder
 
-SIZES = [2, 4, 8, 16, 32]
+SIZES = [4, 8, 16, 32]
+SHOWN = 8  # latents that the picture reconstructs from
+REDUCERS = {
+    "PCA": PCA(random_state=0),
+    "AutoencoderTransformer": AutoencoderTransformer(random_state=0),
+    "DenoisingAutoencoder": DenoisingAutoencoder(random_state=0),
+}
 
 
 def search(reducer, X, y):
@@ -36,41 +43,50 @@ def search(reducer, X, y):
     return GridSearchCV(pipeline, grid, cv=3).fit(X, y)
 
 
-def print_table(searches, X_test, y_test, seconds):
-    """Accuracy in cross-validation by latent size, and of the chosen size on test rows."""
-    print(f"{'latents':>22}" + "".join(f"{size:>8}" for size in SIZES) + "    test  seconds")
-    for name, found in searches.items():
-        scores = "".join(f"{score:8.3f}" for score in found.cv_results_["mean_test_score"])
-        test = found.score(X_test, y_test)
-        print(f"{name:>22}{scores}{test:8.3f}{seconds[name]:9.1f}")
-    for name, found in searches.items():
-        print(f"{name} was best with {found.best_params_['reduce__n_components']} latents.")
+def fit_each_size(found, X, y):
+    """The pipeline of every size, fitted on all training rows; the best one is there already."""
+    best = found.best_params_["reduce__n_components"]
+    return {
+        size: found.best_estimator_
+        if size == best
+        else clone(found.estimator).set_params(reduce__n_components=size).fit(X, y)
+        for size in SIZES
+    }
 
 
-def draw(searches, reconstructions, X_test, path):
-    """Originals beside reconstructions from 8 latents; accuracy over latent size."""
+def print_row(name, kind, scores):
+    print(f"{name:<24}{kind:<18}" + "".join(f"{score:>8.3f}" for score in scores))
+
+
+def rebuild(pipeline, X):
+    """Rows from their latents: PCA and the autoencoders have the same two methods."""
+    reducer = pipeline["reduce"]
+    return reducer.inverse_transform(reducer.transform(X))
+
+
+def draw(accuracies, images, path):
+    """Originals beside reconstructions; accuracy over latent size."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    rows = {"original": X_test} | reconstructions
-    figure = plt.figure(figsize=(11, 4), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=[1.3, 1])
-    axes = left.subplots(len(rows), 10)
-    for images, line, name in zip(rows.values(), axes, rows, strict=True):
-        for image, axis in zip(images, line, strict=False):
-            axis.imshow(image.reshape(8, 8), cmap="gray_r", vmin=0, vmax=16)
+    figure = plt.figure(figsize=(12, 4), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=[1.45, 1])
+    axes = left.subplots(len(images), 10)
+    for (name, rows), line in zip(images.items(), axes, strict=True):
+        for row, axis in zip(rows, line, strict=False):
+            axis.imshow(row.reshape(8, 8), cmap="gray_r", vmin=0, vmax=16)
             axis.set(xticks=[], yticks=[])
         line[0].set_ylabel(name, rotation=0, ha="right", va="center")
-    left.suptitle("Reconstructed from 8 latents")
+    left.suptitle(f"Held-out digits, rebuilt from {SHOWN} latents")
     axis = right.subplots()
-    for name, found in searches.items():
-        axis.plot(SIZES, found.cv_results_["mean_test_score"], marker="o", label=name)
+    for (name, scores), color in zip(accuracies.items(), ["0.5", "C0", "C1"], strict=True):
+        axis.plot(SIZES, scores, marker="o", color=color, label=name)
     axis.set_xscale("log", base=2)
     axis.set_xticks(SIZES, [str(size) for size in SIZES])
-    axis.set(xlabel="latents", ylabel="accuracy (cross-validated)", title="Digits classified")
-    axis.legend()
+    axis.set(xlabel="latents", ylabel="accuracy", title="Held-out digits, classified")
+    axis.legend(loc="lower right")
     axis.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
     print(f"Picture saved to {path}")
@@ -79,29 +95,25 @@ def draw(searches, reconstructions, X_test, path):
 def main(path):
     X, y = load_digits(return_X_y=True)
     X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=0)
-    reducers = {
-        "PCA": PCA(random_state=0),
-        "AutoencoderTransformer": AutoencoderTransformer(random_state=0),
-        "DenoisingAutoencoder": DenoisingAutoencoder(random_state=0),
-    }
-    searches, seconds = {}, {}
-    for name, reducer in reducers.items():
+    accuracies, images, notes = {}, {"original": X_test}, []
+    print(f"{'accuracy by latents':<42}" + "".join(f"{size:>8}" for size in SIZES))
+    for name, reducer in REDUCERS.items():
         start = time.perf_counter()
-        searches[name] = search(reducer, X_train, y_train)
-        seconds[name] = time.perf_counter() - start
-    print_table(searches, X_test, y_test, seconds)
-
-    pca = PCA(8).fit(X_train)
-    autoencoder = AutoencoderTransformer(n_components=8, random_state=0).fit(X_train)
-    reconstructions = {
-        "PCA": pca.inverse_transform(pca.transform(X_test)),
-        "autoencoder": autoencoder.reconstruct(X_test),
-    }
-    for name, images in reconstructions.items():
-        error = np.mean((images - X_test) ** 2)
-        print(f"Squared error of test rows rebuilt from 8 latents, {name}: {error:.2f}")
+        found = search(reducer, X_train, y_train)
+        seconds = time.perf_counter() - start
+        fitted = fit_each_size(found, X_train, y_train)
+        accuracies[name] = [fitted[size].score(X_test, y_test) for size in SIZES]
+        print_row(name, "cross-validated", found.cv_results_["mean_test_score"])
+        print_row("", "held-out digits", accuracies[name])
+        images[name] = rebuild(fitted[SHOWN], X_test)
+        best, error = found.best_params_, np.mean((images[name] - X_test) ** 2)
+        notes.append(
+            f"{name}: the search took {seconds:.0f} s and chose {best['reduce__n_components']} "
+            f"latents; rebuilt from {SHOWN} latents, the squared error is {error:.2f}."
+        )
+    print(*notes, sep="\n")
     try:
-        draw(searches, reconstructions, X_test, path)
+        draw(accuracies, images, path)
     except ImportError:
         print("No picture: install matplotlib, or skae[plot], to draw it.")
 
