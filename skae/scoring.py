@@ -33,4 +33,7 @@ def robust_threshold(
     roots = np.cbrt(np.maximum(-scores.astype(np.float64), 0.0))
     median = weighted_quantile(roots, weights, 0.5)
     deviation = weighted_quantile(np.abs(roots - median), weights, 0.5) * _MAD_TO_DEVIATION
+    if deviation == 0.0:
+        # Where half of the errors are one value, that value is normal, to the bit.
+        return weighted_quantile(scores, weights, 0.5)
     return float(-((median + n_deviations * deviation) ** 3))

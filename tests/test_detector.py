@@ -78,6 +78,7 @@ def test_thresholds_by_hand():
     assert weighted_quantile(scores, np.r_[np.ones(9), 0.0001], 0.3) == -6.0
     assert contamination_threshold(scores, None, 0.2) == -7.0
     errors = np.array([1.0, 8.0, 27.0, 64.0, 125.0])  # cube roots 1..5: median 3, MAD 1
+    assert robust_threshold(np.array([-2.0, -2.0, -2.0, -9.0]), None) == -2.0
     assert robust_threshold(-errors, None) == pytest.approx(-((3 + 2.5 * 1.4826) ** 3))
 
 

@@ -81,7 +81,7 @@ def test_every_loss_learns(loss):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_every_optimizer_and_schedule_learns(optimizer, schedule):
-    rate = 0.05 if optimizer == "sgd" else 3e-3
+    rate = 0.5 if optimizer == "sgd" else 3e-3
     est = AutoencoderTransformer(
         optimizer=optimizer, lr_schedule=schedule, learning_rate=rate, n_components=8,
         max_epochs=20, random_state=0, weight_decay=1e-5,
@@ -113,13 +113,13 @@ def test_latent_l1_makes_latents_smaller():
 
 def test_weight_decay_makes_weights_smaller():
     norms = []
-    for decay in (0.0, 0.1):
+    for decay in (0.0, 3.0):
         est = AutoencoderTransformer(
             optimizer="adamw", weight_decay=decay, **(QUICK | {"max_epochs": 30})
         )
         layer = est.fit(X).encoder_[0]
         norms.append(float(layer.weight.detach().norm()))
-    assert norms[1] < norms[0]
+    assert norms[1] < 0.9 * norms[0]
 
 
 def test_dropout_changes_training_but_not_prediction():

