@@ -158,33 +158,37 @@ class DenoisingAutoencoder(AutoencoderTransformer):
             own precision if that is float64, so that observed cells are the same bits.
         """
         check_is_fitted(self)
-        rows = self._check_X(X)
-        rows = rows.toarray() if sparse.issparse(rows) else np.asarray(rows)
-        return like_caller(self._filled(rows), X, self._columns())
+        return like_caller(self._filled(self._dense(X)), X, self._columns())
 
     def inpaint(self, X, mask):
         """Replace the cells under a mask, and leave the others as they are.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
             Rows.
         mask : array-like of bool, shape (n_samples, n_features)
             True where the value is to be replaced.
 
         Returns
         -------
-        X_repaired : ndarray of shape (n_samples, n_features)
-            In the units of the training data.
+        X_repaired : ndarray or DataFrame of shape (n_samples, n_features)
+            In the units of the training data; a DataFrame if ``X`` is one.
         """
-        rows, mask = np.array(X, dtype=np.result_type(np.asarray(X), np.float32)), np.asarray(mask)
+        check_is_fitted(self)
+        rows, mask = self._dense(X), np.asarray(mask)
+        rows = rows.astype(np.result_type(rows, np.float32))
         if mask.shape != rows.shape or mask.dtype != bool:
             raise ValueError(
                 f"mask must be boolean and of X's shape {rows.shape}, got {mask.dtype} of shape "
                 f"{mask.shape}."
             )
         rows[mask] = np.nan
-        return self.impute(rows)
+        return like_caller(self._filled(rows), X, self._columns())
+
+    def _dense(self, X) -> np.ndarray:
+        rows = self._check_X(X)
+        return rows.toarray() if sparse.issparse(rows) else np.asarray(rows)
 
     def _validate_params(self) -> None:
         super()._validate_params()

@@ -82,3 +82,16 @@ def test_inpaint_replaces_the_cells_under_the_mask():
     np.testing.assert_array_equal(repaired, est.impute(holes))
     with pytest.raises(ValueError, match="mask must be boolean"):
         est.inpaint(TEST, mask[:, :3])
+
+
+def test_inpaint_returns_a_frame_for_a_frame():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(TEST[:20], columns=[f"pixel{i}" for i in range(64)])
+    est = DenoisingAutoencoder(max_epochs=3, random_state=0).fit(frame)
+    mask = np.zeros(frame.shape, dtype=bool)
+    mask[:, 30] = True
+    repaired = est.inpaint(frame, mask)
+    pandas.testing.assert_frame_equal(
+        repaired.drop(columns="pixel30"), frame.drop(columns="pixel30")
+    )
+    assert list(repaired.columns) == list(frame.columns)

@@ -10,7 +10,7 @@ from skae.exceptions import DivergenceError
 from skae.networks.build import initialize
 from skae.networks.dense import DenseSpec
 from skae.networks.modules import ModuleSpec
-from skae.training.loop import train
+from skae.training.loop import batch_sizes, train
 from skae.training.monitor import Monitor
 from skae.training.plan import TrainingPlan, TrainState
 
@@ -166,3 +166,13 @@ def test_missing_cells_do_not_reach_the_gradient():
     errors = (_outputs(start, filled)[0].numpy() - filled) ** 2
     expected = errors[~np.isnan(holes)].mean()
     np.testing.assert_allclose(monitor.losses[0][0], expected, rtol=1e-12)
+
+
+def test_a_last_batch_of_one_row_joins_the_one_before():
+    assert batch_sizes(70, 16) == [16, 16, 16, 16, 6]
+    assert batch_sizes(65, 16) == [16, 16, 16, 17]
+    assert batch_sizes(17, 16) == [17]
+    assert batch_sizes(64, 16) == [16, 16, 16, 16]
+    assert batch_sizes(5, 16) == [5]
+    assert batch_sizes(1, 16) == [1]
+    assert batch_sizes(3, 1) == [1, 1, 1]

@@ -56,6 +56,18 @@ def _global_generator(network: Network, plan: TrainingPlan, state: TrainState):
     return isolated_globals(draw_seed(plan.seeds[0] + state.n_epochs), network.device)
 
 
+def batch_sizes(n_rows: int, batch_size: int) -> list[int]:
+    """Rows of each batch of an epoch; a last batch of one row joins the one before it.
+
+    A single row has no variance to normalise by.
+    """
+    full, rest = divmod(n_rows, batch_size)
+    sizes = [batch_size] * full + [rest] * (rest > 0)
+    if rest == 1 and full:
+        sizes[-2:] = [batch_size + 1]
+    return sizes
+
+
 class _Run:
     """Indices, buffers and optimizer of one training run."""
 
@@ -64,13 +76,11 @@ class _Run:
         self._train, self._held_out = self._split()
         gradients = torch.zeros_like(network.parameters)
         self._optimizer = self._make_optimizer(gradients)
-        n, size = self._train.shape[1], plan.batch_size
-        self._steps_an_epoch = -(-n // size)
+        self._sizes = batch_sizes(self._train.shape[1], plan.batch_size)
         self._n_steps = 0
         noise = self._make_noise()
         self._batches = {
-            rows_: _Batch(network, rows, plan, gradients, noise, rows_)
-            for rows_ in {min(size, n), n % size or min(size, n)}
+            size: _Batch(network, rows, plan, gradients, noise, size) for size in set(self._sizes)
         }
 
     def epoch(self) -> Tensor:
@@ -82,19 +92,16 @@ class _Run:
         losses = torch.empty(
             order.shape, dtype=self._network.parameters.dtype, device=self._network.device
         )
-        size = self._plan.batch_size
-        offsets = self._offsets(order, salts)
-        pieces = zip(
-            order.split(size, 1), offsets.split(size, 1), losses.split(size, 1), strict=True
-        )
+        indices = (order, self._offsets(order, salts), losses)
+        pieces = zip(*(index.split(self._sizes, 1) for index in indices), strict=True)
         schedule = SCHEDULES[self._plan.lr_schedule]
-        horizon = self._plan.max_epochs * self._steps_an_epoch
+        horizon = self._plan.max_epochs * len(self._sizes)
         earlier = self._state.n_steps + 1
         for done, (index, offset, loss) in enumerate(pieces):
             self._batches[index.shape[1]].compute_gradients(index, offset, loss)
             self._optimizer.step(earlier + done, schedule((self._n_steps + done) / horizon))
-        self._n_steps += self._steps_an_epoch
-        self._state.n_steps += self._steps_an_epoch
+        self._n_steps += len(self._sizes)
+        self._state.n_steps += len(self._sizes)
         self._state.n_epochs += 1
         return self._mean_loss(losses, order)
 
