@@ -37,11 +37,11 @@ def cold() -> dict:
 
 
 def scaling(rounds: int) -> dict:
-    """Median seconds of a fit of one epoch over the rows, and the slope of their logarithms."""
+    """Median seconds of the large table's fit over the rows, and the slope of their logarithms."""
     from contenders import Skae
 
     net = NETS["large"]
-    X, contender = table(net.n_rows, net.n_columns), Skae(replace(net, epochs=1))
+    X, contender = table(net.n_rows, net.n_columns), Skae(net)
     sizes = [10_000, 30_000, 100_000, 300_000, 1_000_000]
     contender.fit(X[: sizes[0]], 0)
     times: dict[int, list[float]] = {n: [] for n in sizes}

@@ -158,7 +158,7 @@ def cold(rounds: int) -> None:
 
 
 def scaling(rounds: int) -> None:
-    print("\n### Time over rows: large table's net, one epoch\n")
+    print("\n### Time over rows: large table's net and epochs\n")
     found = extra("scaling", rounds)
     rows = [[f"{n:,}", f"{t:.4f}", f"{1e6 * t / n:.3f}"] for n, t in found["seconds"]]
     print_table(["rows", "fit, s", "microseconds a row"], rows)
