@@ -499,7 +499,6 @@ class _CallbackEpochs:
     """scikit-learn's callbacks (from 1.9 on), an epoch a task; nothing where there are none."""
 
     def __init__(self, estimator: Any, max_epochs: int, data: tuple, attributes: Callable):
-        self._estimator = estimator
         self._context: Any = None
         if not hasattr(estimator, "_init_callback_context"):
             return

@@ -13,7 +13,7 @@ from skae.data.scale import Scaler
 from skae.data.validate import dense_chunks
 from skae.device import computing, device_or_cpu
 from skae.losses import LOSSES
-from skae.networks.build import Network, Spec, arrays_of, restore
+from skae.networks.build import Network, arrays_of, restore
 
 # Products of one or a few rows take other kernels, with other rounding. Filled up
 # to whole blocks, a row's result has the same bits in any batch.
@@ -65,10 +65,6 @@ class Model:
         self.__dict__.update(state)
         # The device of the fit may be absent here.
         self.network = restore(spec, arrays, device_or_cpu(device))
-
-    @property
-    def spec(self) -> Spec:
-        return self.network.spec
 
     @property
     def dtype(self) -> torch.dtype:
