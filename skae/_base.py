@@ -418,9 +418,8 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         old = self._model.network
         if spec != old.spec or dtype != old.parameters.dtype:
             raise ValueError(
-                "The network's parameters changed since the last fit "
-                f"(was {old.spec}, is {spec}). Pass warm_start=False, or clone the estimator, "
-                "to train a new network."
+                f"The network changed since the last fit: {_changes(old.spec, spec)}. "
+                "Pass warm_start=False, or clone the estimator, to train a new network."
             )
         return restore(spec, arrays_of(old.state()), resolve_device(self.device), train_dtype)
 
@@ -484,6 +483,15 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
             noise=self.noise,
             noise_level=float(self.noise_level),
         )
+
+
+def _changes(old: Spec, new: Spec) -> str:
+    """Which parameters of two networks differ, in words."""
+    if type(old) is not type(new):
+        return "network was of another kind"
+    before, after = vars(old), vars(new)
+    changes = [f"{k} was {before[k]!r}, is {after[k]!r}" for k in after if before[k] != after[k]]
+    return "; ".join(changes) or "precision was another"
 
 
 def _sizes(name: str, value: Any) -> tuple[int, ...]:

@@ -38,7 +38,8 @@ PARAMETERS = """n_components : int or "auto", default="auto"
     sparsity : int, default=None
         Keep this many of the largest latents of a row, and set the others to zero.
     optimizer : {"adam", "adamw", "sgd"}, default="adam"
-        "sgd" has Nesterov momentum of 0.9.
+        "sgd" has Nesterov momentum of 0.9 and wants a rate of 0.1 to 0.3: the loss
+        is a mean over all cells.
     learning_rate : float, default=0.003
         Learning rate; the highest one where a schedule is used.
     lr_schedule : {"constant", "cosine", "one_cycle"}, default="one_cycle"
