@@ -16,23 +16,22 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import train_test_split
 
 from skae import AutoencoderAnomalyDetector
+from skae.inspection import AnomalyScoreDisplay, ContributionDisplay
 
 
-def draw(scores, is_outlier, offset, path):
-    """Histogram of the scores with the threshold."""
+def draw(detector, X, y, feature_names, path):
+    """Histogram of the scores with the threshold, and what makes the most unusual row so."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
-    errors = np.log10(-scores)
-    bins = np.linspace(errors.min(), errors.max(), 40)
-    axis.hist(errors[~is_outlier], bins, alpha=0.7, label="benign")
-    axis.hist(errors[is_outlier], bins, alpha=0.7, label="malignant")
-    axis.axvline(np.log10(-offset), color="black", linestyle="--", label="threshold")
-    axis.set(xlabel="log10 of the reconstruction error", ylabel="test rows")
-    axis.legend()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    labels = np.where(y, "malignant", "benign")
+    AnomalyScoreDisplay.from_estimator(detector, X, labels, ax=left)
+    row = detector.feature_contributions(X[[detector.score_samples(X).argmin()]])[0]
+    ContributionDisplay(row, feature_names).plot(ax=right)
+    right.set_title("The most unusual tumour")
     figure.savefig(path, dpi=120)
     print(f"Picture saved to {path}")
 
@@ -70,7 +69,7 @@ def main(path):
         ]
         print(f"  score {scores[row]:.2f}: {', '.join(reasons)}")
     try:
-        draw(scores, y_test, detector.offset_, path)
+        draw(detector, X_test, y_test, data.feature_names, path)
     except ImportError:
         print("No picture: install matplotlib, or skae[plot], to draw it.")
 

@@ -13,7 +13,13 @@ from typing import Any, Self
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, _fit_context
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    Options,  # noqa: F401
+    RealNotInt,  # noqa: F401
+    StrOptions,
+)
 from sklearn.utils.validation import (
     _check_sample_weight,
     check_array,
@@ -33,7 +39,7 @@ from skae.networks.activations import ACTIVATIONS
 from skae.networks.build import Network, Spec, arrays_of, as_dtype, initialize, restore
 from skae.networks.dense import DenseSpec
 from skae.networks.modules import ModuleSpec
-from skae.randomness import draw_seed
+from skae.randomness import draw_seed, member_seeds
 from skae.training import defaults
 from skae.training.loop import train
 from skae.training.monitor import Monitor, ProgressPrinter
@@ -339,7 +345,7 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         monitor = Monitor(plan, network)
         self._run(fitted_model, rows, plan, state, monitor, (X, y, sample_weight))
         self._store(fitted_model(), state, monitor, one_pass and resume)
-        self._fitted(checked, weights)
+        self._fitted(checked, weights, plan)
 
     def _run(
         self,
@@ -387,14 +393,23 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         self._model = model
         self._train_state = state.to_arrays()
         self.n_components_ = self._n_latents(model.n_features)
-        losses = [loss[0] for loss in monitor.losses]
+        losses = [sum(loss) / len(loss) for loss in monitor.losses]
         self.loss_curve_ = [*self.loss_curve_, *losses] if append else losses
-        self.validation_loss_curve_ = [loss[0] for loss in monitor.validation_losses] or None
+        validation_losses = [sum(loss) / len(loss) for loss in monitor.validation_losses]
+        self.validation_loss_curve_ = validation_losses or None
         self.best_loss_ = min(self.validation_loss_curve_ or self.loss_curve_)
         self.n_iter_ = len(self.loss_curve_)
 
-    def _fitted(self, X: Any, weights: np.ndarray | None) -> None:
+    def _fitted(self, X: Any, weights: np.ndarray | None, plan: TrainingPlan) -> None:
         """What else an estimator learns from its training rows."""
+
+    def _n_members(self) -> int:
+        """How many networks are trained in one pass."""
+        return 1
+
+    def _n_rows_of_member(self, n_rows: int) -> int:
+        """How many of the training rows each of them is trained on."""
+        return n_rows
 
     def _fit_scaler(self, X: Any, weights: np.ndarray | None) -> Scaler:
         def chunks():
@@ -443,7 +458,7 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         return DenseSpec(
             n_features,
             _sizes("hidden_layer_sizes", hidden),
-            (latents,),
+            (latents,) * self._n_members(),
             self.activation,
             self.normalization,
             float(self.dropout),
@@ -451,6 +466,7 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         )
 
     def _plan(self, n_rows: int, product_dtype: torch.dtype, one_pass: bool) -> TrainingPlan:
+        n_rows, n_members = self._n_rows_of_member(n_rows), self._n_members()
         early_stopping = self.early_stopping
         if isinstance(early_stopping, str):
             early_stopping = defaults.early_stopping(n_rows, self.lr_schedule)
@@ -468,8 +484,8 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         return TrainingPlan(
             loss=self.loss,
             optimizer=self.optimizer,
-            learning_rates=(float(self.learning_rate),),
-            weight_decays=(float(self.weight_decay),),
+            learning_rates=(float(self.learning_rate),) * n_members,
+            weight_decays=(float(self.weight_decay),) * n_members,
             lr_schedule="constant" if one_pass else self.lr_schedule,
             batch_size=int(batch_size),
             max_epochs=1 if one_pass else int(max_epochs),
@@ -478,10 +494,11 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
             early_stopping=bool(early_stopping) and not one_pass,
             validation_fraction=float(self.validation_fraction),
             latent_l1=float(self.latent_l1),
-            seeds=(draw_seed(self.random_state),),
+            seeds=member_seeds(draw_seed(self.random_state), n_members),
             product_dtype=product_dtype,
             noise=self.noise,
             noise_level=float(self.noise_level),
+            max_samples=n_rows,
         )
 
 

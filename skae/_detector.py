@@ -1,37 +1,76 @@
-"""AutoencoderAnomalyDetector: rows that the autoencoder cannot reconstruct."""
+"""AutoencoderAnomalyDetector: rows that lie off what the autoencoder has learned."""
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+import torch
+from scipy.special import expit
 from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skae._base import BaseAutoencoder, Interval, Real, StrOptions
+from skae._base import (
+    BaseAutoencoder,
+    Integral,
+    Interval,
+    Options,
+    Real,
+    RealNotInt,
+    StrOptions,
+    all_or_nothing,
+)
 from skae._parameters import documented
 from skae.data.validate import like_caller
-from skae.scoring import contamination_threshold, robust_threshold
+from skae.inference import Model
+from skae.randomness import subsamples
+from skae.scoring import CALIBRATION_ROWS, SCORES, Scorer, fit_scorer
+from skae.thresholds import Typical, contamination_threshold
+from skae.training.plan import TrainingPlan
 
 
 @documented
 class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
-    """Outlier detection by the reconstruction error of an autoencoder.
+    """Outlier detection by what an autoencoder makes of a row.
 
     Stands where :class:`~sklearn.ensemble.IsolationForest` stands, with the same
-    signs: scores are higher for more normal rows, and -1 marks an outlier
-    (Hawkins et al., "Outlier detection using replicator neural networks", 2002).
+    signs: scores are higher for more normal rows, and -1 marks an outlier.
+
+    A few autoencoders are trained in one pass, each on its own part of the rows. A row
+    is scored by its latents and residuals together: their distances from other rows
+    and from the bulk of them, calibrated on rows that were held out, so that a score
+    counts robust standard deviations. With ``anomaly_score="reconstruction"`` it is the
+    reconstruction error alone (Hawkins et al., "Outlier detection using replicator
+    neural networks", 2002).
 
     Parameters
     ----------
-    contamination : "auto" or float in (0, 0.5], default="auto"
+    contamination : "auto" or float in [0, 0.5], default="auto"
         Share of outliers in the training rows; sets ``offset_`` and with it the
-        labels, never the scores. "auto" flags rows the cube root of whose error
-        lies more than 2.5 robust standard deviations above the training rows' median.
+        labels, never the scores. 0 stands for clean training rows, none of which is
+        flagged. "auto" flags what lies more than 2.5 robust standard deviations above
+        the median of held-out rows (Leys et al. 2013).
+    anomaly_score : {"auto", "isolation", "mahalanobis", "nearest", "reconstruction"}, \
+            default="auto"
+        What is far out: in the space of latents and residuals, "isolation" is the
+        distance to the nearest of 4 random rows, on average over many draws;
+        "mahalanobis" the one to the centre, in units of the covariance of the inner 80 %
+        of the rows; "nearest" the one to the nearest of 256 rows, as it is and in
+        units of the covariance. "auto" combines them by a smooth maximum.
+    n_estimators : int or "auto", default="auto"
+        Autoencoders that are trained in one pass. "auto" is 4; 1 if ``network`` is not
+        the dense one, which only trains one.
+    max_samples : int, float or "auto", default="auto"
+        Rows, or their share, that each of them is trained on, drawn without
+        replacement. "auto" is 80 %, and all of up to 64 rows. Rows that are left out
+        calibrate scores and threshold.
     {parameters}
 
     Attributes
     ----------
     offset_ : float
         Threshold on the scores: ``decision_function = score_samples - offset_``.
+    n_estimators_ : int
+        Number of autoencoders. ``encoder_``, ``decoder_`` are those of the first,
+        ``loss_curve_`` their mean.
     {attributes}
 
     See Also
@@ -51,13 +90,27 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
 
     _parameter_constraints = {
         **BaseAutoencoder._parameter_constraints,
-        "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
+        "contamination": [
+            StrOptions({"auto"}),
+            Interval(Real, 0, 0.5, closed="right"),
+            Options(Real, {0}),
+        ],
+        "anomaly_score": [StrOptions(set(SCORES))],
+        "n_estimators": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "max_samples": [
+            StrOptions({"auto"}),
+            Interval(Integral, 1, None, closed="left"),
+            Interval(RealNotInt, 0, 1, closed="right"),
+        ],
     }
 
     def __init__(
         self,
         *,
         contamination="auto",
+        anomaly_score="auto",
+        n_estimators="auto",
+        max_samples="auto",
         n_components="auto",
         hidden_layer_sizes="auto",
         network="auto",
@@ -116,9 +169,18 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
             verbose=verbose,
         )
         self.contamination = contamination
+        self.anomaly_score = anomaly_score
+        self.n_estimators = n_estimators
+        self.max_samples = max_samples
+
+    # Up to so many rows, each autoencoder is trained on all of them, else on such a share.
+    _few_rows, _share = 64, 0.8
 
     # Long training learns the outliers too, and the training rows by heart.
-    _most_epochs = 30
+    _most_epochs = 10
+
+    _scorer: Scorer | None
+    _typical: Typical
 
     def score_samples(self, X):
         """Score of each row; higher is more normal.
@@ -131,10 +193,13 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
         Returns
         -------
         scores : ndarray of shape (n_samples,)
-            Minus the mean loss over the observed features, in the scaled space.
+            Minus the number of robust standard deviations by which the row lies farther
+            out than the median of held-out rows; with
+            ``anomaly_score="reconstruction"``, minus the mean loss over the observed
+            features, in the scaled space.
         """
         check_is_fitted(self)
-        return -self._model.losses(self._check_X(X))
+        return self._score_samples(self._check_X(X))
 
     def decision_function(self, X):
         """Score of each row above the threshold; negative for outliers.
@@ -166,8 +231,30 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
         """
         return np.where(self.decision_function(X) < 0, -1, 1)
 
+    def outlier_probability(self, X):
+        """Probability that a row is an outlier, by its distance from the threshold.
+
+        A logistic curve (Gao and Tan, "Converting output scores from outlier detection
+        algorithms into probability estimates", 2006): one half at the threshold, and
+        the log odds grow by one with each robust standard deviation of held-out rows'
+        scores.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+            Rows; NaN cells are left out.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples,)
+            In [0, 1]; above one half where ``predict`` gives -1.
+        """
+        scores = self.score_samples(X)
+        typical = self._typical
+        return expit(typical.deviations(scores) - typical.deviations(np.array(self.offset_)))
+
     def feature_contributions(self, X):
-        """How much each feature adds to a row's error.
+        """How much each feature adds to what makes a row unusual.
 
         Parameters
         ----------
@@ -177,16 +264,102 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
         Returns
         -------
         contributions : ndarray or DataFrame of shape (n_samples, n_features)
-            Not negative; each row sums to ``-score_samples``. A DataFrame if ``X``
-            is one.
+            Not negative. Each row sums to ``-score_samples``, or to zero where that is
+            negative: no farther out than the median row. A feature's share in it grows
+            with its residual and with its own distance from the mean, both in units of
+            what is usual; with ``anomaly_score="reconstruction"`` it is the feature's
+            loss. A DataFrame if ``X`` is one.
         """
         check_is_fitted(self)
-        contributions = self._model.contributions(self._check_X(X))
+        rows = self._check_X(X)
+        if self._scorer is None:
+            contributions = self._model.contributions(rows)
+        else:
+            contributions = self._model.map_joint(rows, self._scorer.contributions)
         return like_caller(contributions, X, getattr(self, "feature_names_in_", None))
 
-    def _fitted(self, X: Any, weights: np.ndarray | None) -> None:
-        scores = -self._model.losses(X)
-        if isinstance(self.contamination, str):
-            self.offset_ = robust_threshold(scores, weights)
+    @all_or_nothing
+    def calibrate(self, X, sample_weight=None) -> Self:
+        """Calibrate scores and threshold on other rows, without training.
+
+        For a stream that drifts: :meth:`partial_fit` calibrates on the rows of its last
+        call, which may be few. Give it recent rows, a few hundred at least.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+            Rows, most of them normal.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+        """
+        check_is_fitted(self)
+        rows, weights = self._check_weights(sample_weight, self._check_X(X))
+        seeds = self._seeds
+        self._calibrate(
+            rows, weights, seeds, torch.ones((len(seeds), rows.shape[0]), dtype=torch.bool)
+        )
+        return self
+
+    def _n_members(self) -> int:
+        is_dense = isinstance(self.network, str) and self.network in ("auto", "mlp")
+        if isinstance(self.n_estimators, str):
+            return 4 if is_dense else 1
+        if self.n_estimators > 1 and not is_dense:
+            raise ValueError(
+                f"n_estimators={self.n_estimators!r} autoencoders are trained in one pass by the "
+                f"dense network only. Pass n_estimators=1 with network={self.network!r}."
+            )
+        return int(self.n_estimators)
+
+    def _n_rows_of_member(self, n_rows: int) -> int:
+        size = self.max_samples
+        if isinstance(size, str):
+            return n_rows if n_rows <= self._few_rows else int(self._share * n_rows)
+        if isinstance(size, Integral):
+            return min(int(size), n_rows)
+        return max(1, int(size * n_rows))
+
+    def _score_samples(self, rows: Any) -> np.ndarray:
+        if self._scorer is None:
+            return -self._model.losses(rows)
+        return -self._model.map_joint(rows, self._scorer)
+
+    def _attributes_of(self, model: Model) -> dict[str, Any]:
+        # While training goes on, there is no calibration yet.
+        return super()._attributes_of(model) | {"_scorer": None}
+
+    def _fitted(self, X: Any, weights: np.ndarray | None, plan: TrainingPlan) -> None:
+        self._seeds, self.n_estimators_ = plan.seeds, len(plan.seeds)
+        n_rows = X.shape[0]
+        own = subsamples(n_rows, plan.max_samples or n_rows, plan.seeds)
+        trained = torch.zeros(len(own), n_rows, dtype=torch.bool).scatter_(1, own, True)
+        self._calibrate(X, weights, plan.seeds, trained)
+
+    def _calibrate(
+        self, X: Any, weights: np.ndarray | None, seeds: tuple[int, ...], trained: torch.Tensor
+    ) -> None:
+        """Fit what scores latents and residuals, and the threshold."""
+        some = subsamples(X.shape[0], CALIBRATION_ROWS, seeds[:1])[0]
+        sample = X if len(some) == X.shape[0] else X[some.numpy()]
+        sample_weights = np.ones(len(some)) if weights is None else weights[some.numpy()]
+        if self.anomaly_score == "reconstruction":
+            self._scorer, held_out = None, -self._model.losses(sample)
         else:
+            self._scorer, outlyingness = fit_scorer(
+                self.anomaly_score, self._model, sample, sample_weights, trained[:, some], seeds
+            )
+            known = ~np.isnan(outlyingness)
+            held_out, sample_weights = -outlyingness[known], sample_weights[known]
+        self._typical = Typical.of(held_out, sample_weights, is_error=self._scorer is None)
+        if isinstance(self.contamination, str):
+            self.offset_ = self._typical.unusual(held_out, sample_weights)
+        else:
+            scores = self._score_samples(X)
             self.offset_ = contamination_threshold(scores, weights, float(self.contamination))
+            if self.contamination == 0:
+                self.offset_ = min(self.offset_, float(held_out.min()))

@@ -49,7 +49,7 @@ PARAMETERS = """n_components : int or "auto", default="auto"
         batches an epoch.
     max_epochs : int or "auto", default="auto"
         Passes over the data. "auto" is as many as 3,000 steps take, at least 15 and
-        at most 300 (30 for a detector, lest it learn its outliers).
+        at most 300; 10 for a detector, lest it learn its outliers.
     tol : float, default=1e-4
         A loss that falls by less than this counts as no improvement.
     n_iter_no_change : int or None, default=10

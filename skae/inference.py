@@ -35,7 +35,8 @@ class Batch:
 class Model:
     """A trained network with the scaling of its inputs and its loss.
 
-    It pickles as plain arrays and settings.
+    Where it has several members, latents and reconstructions are those of the first. It
+    pickles as plain arrays and settings.
 
     Parameters
     ----------
@@ -72,7 +73,7 @@ class Model:
 
     def encode(self, X: Any) -> np.ndarray:
         """Latents (n, n_components)."""
-        return self._map(X, lambda batch: self._codes(batch.values))
+        return self._map(X, lambda batch: self._codes(batch.values)[0])
 
     def reconstruct(self, X: Any) -> np.ndarray:
         """Reconstructed rows in the units of the training data."""
@@ -83,12 +84,12 @@ class Model:
         link = LOSSES[self.loss].link
 
         def decoded(batch: Batch) -> Tensor:
-            return link(self._outputs(batch.values))
+            return link(self._outputs(batch.values)[0])
 
         return self._unscaled(self._map(Z, decoded, scaled=False))
 
     def losses(self, X: Any) -> np.ndarray:
-        """Mean loss over the observed features of each row, (n,), float64."""
+        """Mean loss over the observed features of each row and the members, (n,), float64."""
 
         def row_losses(batch: Batch) -> Tensor:
             values, n_observed = self._cell_losses(batch)
@@ -104,6 +105,25 @@ class Model:
             return values / n_observed
 
         return self._map(X, cell_losses)
+
+    def map_joint(self, X: Any, function: Callable[[Tensor, Tensor], Tensor]) -> np.ndarray:
+        """Apply ``function`` to the latents and residuals of batches of rows.
+
+        It gets these as (K, n, n_components + n_features), and the scaled rows, both in
+        float64 on the CPU, and gives one entry a row. Missing cells have no residual, and
+        the others count for them.
+        """
+
+        def apply(batch: Batch) -> Tensor:
+            codes = self._codes(batch.values)
+            residuals = LOSSES[self.loss].link(self._outputs(codes)) - batch.values
+            if batch.observed is not None:
+                n_observed = batch.observed.sum(-1, keepdim=True).clamp(min=1)
+                residuals = residuals * batch.observed * (self.n_features / n_observed).sqrt()
+            joint = torch.cat([codes, residuals], -1).cpu().double()
+            return function(joint, batch.values.cpu().double())
+
+        return self._map(X, apply)
 
     def explained_variance(self, X: Any, weights: np.ndarray | None = None) -> float:
         """1 - SSE / SST over the observed cells of the scaled rows."""
@@ -129,12 +149,13 @@ class Model:
 
     def _reconstruction(self, batch: Batch) -> Tensor:
         """In the scaled space, through the loss's link."""
-        return LOSSES[self.loss].link(self._outputs(self._codes(batch.values)))
+        return LOSSES[self.loss].link(self._outputs(self._codes(batch.values))[0])
 
     def _cell_losses(self, batch: Batch) -> tuple[Tensor, Tensor | float]:
         """Loss of each cell, and the number of observed cells of each row, (n, 1)."""
         outputs = self._outputs(self._codes(batch.values))
-        values = LOSSES[self.loss].value(outputs, batch.values)
+        values = LOSSES[self.loss].value(outputs, batch.values.expand_as(outputs))
+        values = values[0] if len(values) == 1 else values.mean(0)
         if batch.observed is None:
             return values, float(self.n_features)
         # Not by a product: a loss that overflows would make NaN of a missing cell.
@@ -142,10 +163,12 @@ class Model:
         return values, batch.observed.sum(-1, keepdim=True).clamp(min=1).to(values.dtype)
 
     def _codes(self, values: Tensor) -> Tensor:
-        return self.network.encode(_padded(values))[0, : len(values)]
+        """Latents (K, n, n_components) of rows (n, n_features)."""
+        return self.network.encode(_padded(values))[:, : len(values)]
 
     def _outputs(self, codes: Tensor) -> Tensor:
-        return self.network.decode(_padded(codes))[0, : len(codes)]
+        """Outputs (K, n, n_features) of latents (n, n_components), or one set a member."""
+        return self.network.decode(_padded(codes))[:, : codes.shape[-2]]
 
     def _unscaled(self, scaled: np.ndarray) -> np.ndarray:
         return self.scaler.inverse_transform(scaled)
@@ -188,5 +211,5 @@ class Model:
 
 def _padded(values: Tensor) -> Tensor:
     """Rows of zeros added, up to a whole number of blocks."""
-    missing = -len(values) % _ROW_BLOCK
+    missing = -values.shape[-2] % _ROW_BLOCK
     return functional.pad(values, (0, 0, 0, missing)) if missing else values

@@ -19,6 +19,8 @@ _GLOBAL_GENERATOR = threading.RLock()
 # Streams of a seed; an estimator's epoch e draws from stream EPOCH_STREAM + e, so
 # that training goes on after a pickle without a generator's state.
 WEIGHTS_STREAM, SPLIT_STREAM, NOISE_STREAM, TABLE_STREAM, EPOCH_STREAM = range(5)
+# These lie beyond any epoch.
+MEMBER_STREAM, SUBSAMPLE_STREAM, SCORE_STREAM = range(2**40, 2**40 + 3)
 
 # Two odd 64-bit constants (of SplitMix64, Steele et al. 2014), as signed integers.
 _MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
@@ -39,6 +41,21 @@ def generator(seed: int, stream: int) -> torch.Generator:
     """A CPU generator; each ``stream`` of a seed is independent of the others."""
     sequence = np.random.SeedSequence((seed, stream))
     return torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
+
+
+def member_seeds(seed: int, n_members: int) -> tuple[int, ...]:
+    """One seed a member; the first is the seed itself."""
+    rng = generator(seed, MEMBER_STREAM)
+    others = torch.randint(2**31, (n_members - 1,), generator=rng)
+    return (seed, *others.tolist())
+
+
+def subsamples(n: int, size: int, seeds: tuple[int, ...]) -> Tensor:
+    """Indices (K, size) of the rows that each member is trained on, in order."""
+    if size >= n:
+        return torch.arange(n).expand(len(seeds), n)
+    drawn = [torch.randperm(n, generator=generator(s, SUBSAMPLE_STREAM))[:size] for s in seeds]
+    return torch.stack(drawn).sort(1).values
 
 
 @contextmanager

@@ -1,39 +1,290 @@
-"""Thresholds on scores: where normal ends."""
+"""Outlyingness of rows: calibrated distances in the space of latents and residuals.
+
+A row's latents tell where it lies on what the autoencoder has learned, its residuals
+how far off that. A *view* takes distances from a row's latents and residuals, each
+the one to the nearest of some reference rows:
+
+- "isolation": of 4 random rows, on average over 16 such draws. So few rows hardly ever
+  hold an outlier, and a cluster of outliers is as far from them as a single one (Pang
+  et al., "LeSiNN", 2015; after the subsamples of Liu et al., "Isolation forest", 2008);
+- "mahalanobis": of the centre alone, in units of the covariance of the innermost rows
+  (Rousseeuw and Van Driessen 1999, with one trimming in place of their search);
+- "nearest": of 256 rows (Sugiyama and Borgwardt 2013);
+- "whitened": the same, in units of the covariance of all rows.
+
+The logarithm of each distance is centred and scaled on rows that the member was not
+trained on and averaged over the members. A smooth maximum combines the views: what one
+of them finds far out is far out. docs/outliers.md tells what was tried.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
-# The median absolute deviation of a normal distribution times this is its standard deviation.
-_MAD_TO_DEVIATION = 1.4826
+from skae.inference import Model
+from skae.randomness import SCORE_STREAM, generator
+from skae.thresholds import median_deviation, weighted_quantile
+
+# Which views each kind of score combines; "reconstruction" is the loss itself.
+SCORES = {
+    "auto": ("isolation", "mahalanobis", "nearest", "whitened"),
+    "isolation": ("isolation",),
+    "mahalanobis": ("mahalanobis",),
+    "nearest": ("nearest", "whitened"),
+    "reconstruction": (),
+}
+
+# Most rows that calibrate: more do not move medians and covariances any further.
+CALIBRATION_ROWS = 8192
+
+# Wider rows are projected at random (Johnson and Lindenstrauss 1984).
+_MOST_DIMENSIONS = 256
+
+# Cells that are looked at for the moments of the features.
+_MOMENT_VALUES = 1 << 22
+
+_N_DRAWS, _N_FEW, _N_MANY = 16, 4, 256
+
+# Share of rows that the trimmed covariance takes for possible outliers.
+_TRIMMED = 0.2
+
+# Added to the eigenvalues of a covariance, in units of their mean.
+_RIDGE = 1e-2
+
+# Of the smooth maximum.
+_SHARPNESS = 2.0
 
 
-def weighted_quantile(values: np.ndarray, weights: np.ndarray | None, share: float) -> float:
-    """The smallest value such that more than ``share`` of the weight lies at or below it."""
-    order = np.argsort(values, kind="stable")
-    weight = np.ones(len(values)) if weights is None else np.asarray(weights)[order]
-    cumulated = np.cumsum(weight)
-    # Shares such as 0.29 are a rounding error below what they stand for.
-    bound = share * cumulated[-1] * (1 + 1e-12)
-    position = min(int(np.searchsorted(cumulated, bound, side="right")), len(values) - 1)
-    return float(values[order][position])
+class View(NamedTuple):
+    """Where distances are taken.
 
-
-def contamination_threshold(scores: np.ndarray, weights: np.ndarray | None, share: float) -> float:
-    """Offset below which a given share of the training scores lies."""
-    return weighted_quantile(scores, weights, share)
-
-
-def robust_threshold(
-    scores: np.ndarray, weights: np.ndarray | None, n_deviations: float = 2.5
-) -> float:
-    """Offset ``n_deviations`` robust deviations above the median cube root of the error.
-
-    The cube root of a sum of squares is close to normal (Wilson and Hilferty
-    1931); 2.5 median absolute deviations is what Leys et al. (2013) recommend.
+    Attributes
+    ----------
+    references : ndarray of shape (n_draws, n_references, d)
+        In the basis, if there is one.
+    center, basis : ndarray of shape (d,) and (d, d), or None
+        What maps a row there.
+    unit : float
+        The median distance in the training data.
+    location, scale : float
+        Of the logarithm of the distances in this unit.
     """
-    roots = np.cbrt(np.maximum(-scores.astype(np.float64), 0.0))
-    median = weighted_quantile(roots, weights, 0.5)
-    deviation = weighted_quantile(np.abs(roots - median), weights, 0.5) * _MAD_TO_DEVIATION
-    if deviation == 0.0:
-        # Where half of the errors are one value, that value is normal, to the bit.
-        return weighted_quantile(scores, weights, 0.5)
-    return float(-((median + n_deviations * deviation) ** 3))
+
+    references: np.ndarray
+    center: np.ndarray | None = None
+    basis: np.ndarray | None = None
+    unit: float = 1.0
+    location: float = 0.0
+    scale: float = 1.0
+
+    def distances(self, rows: Tensor, leave_out_self: bool = False) -> Tensor:
+        """Distance of rows (n, d) from the nearest reference, on average over the draws, (n,)."""
+        if self.basis is not None:
+            rows = (rows - torch.from_numpy(self.center)) @ torch.from_numpy(self.basis)
+        references = torch.from_numpy(self.references).flatten(0, 1)
+        squares = (rows**2).sum(1, keepdim=True) - 2.0 * rows @ references.T
+        norms = (references**2).sum(1)
+        squares += norms
+        # Below rounding, it is the reference itself.
+        itself = squares <= 1e-9 * norms.mean()
+        squares.masked_fill_(itself, torch.inf if leave_out_self else 0.0)
+        nearest = squares.view(-1, *self.references.shape[:2]).amin(2)
+        return nearest.sqrt().nan_to_num(posinf=0.0).mean(1)
+
+    def outlyingness(self, distances: Tensor) -> Tensor:
+        """Distances in robust deviations from the median of the training data, by logarithm."""
+        # A hundredth of the unit is as near as it gets: a copy of a reference is not
+        # infinitely normal.
+        return ((distances / self.unit + 0.01).log() - self.location) / self.scale
+
+    def calibrated(self, distances: Tensor, weights: Tensor) -> "View":
+        """The view with unit, location and scale as these distances have them."""
+        unit = weighted_quantile(distances.numpy(), weights.numpy(), 0.5)
+        view = self._replace(unit=unit if unit > 0.0 else float(distances.mean()) or 1.0)
+        logs = view.outlyingness(distances).numpy()
+        location = weighted_quantile(logs, weights.numpy(), 0.5)
+        deviation = median_deviation(logs, location, weights.numpy())
+        spread = float(np.sqrt(np.cov(logs, aweights=weights.numpy(), ddof=0)))
+        # Never narrower than half of the standard deviation: where more than half of the
+        # rows are copies, the others are not infinitely unusual.
+        return view._replace(location=location, scale=max(deviation, 0.5 * spread, 1e-9))
+
+
+@dataclass
+class Scorer:
+    """Calibrated views of each member, as plain arrays.
+
+    Attributes
+    ----------
+    members : list of list of View
+    features : ndarray of shape (3, n_features)
+        Mean and standard deviation of each scaled feature, and the root mean square of
+        its residuals.
+    seed : int
+        Of the random projection.
+    """
+
+    members: list[list[View]]
+    features: np.ndarray
+    seed: int
+
+    def __call__(self, joint: Tensor, values: Tensor | None = None) -> Tensor:
+        """Outlyingness (n,) of latents and residuals (K, n, d): about zero for a typical row."""
+        by_view = [
+            torch.stack([view.outlyingness(view.distances(rows)) for view in views])
+            for views, rows in zip(self.members, _projected(joint, self.seed), strict=True)
+        ]
+        return _combined(torch.stack(by_view).mean(0))
+
+    def contributions(self, joint: Tensor, values: Tensor) -> Tensor:
+        """The features' shares in the outlyingness, (n, n_features).
+
+        A cell counts by how far it is off its reconstruction, and the more so the more
+        unusual its value is by itself: a wide network reconstructs lone extremes well.
+        """
+        mean, deviation, residual_size = torch.from_numpy(self.features)
+        extremes = ((values - mean) / deviation) ** 2
+        parts = (_residuals(joint, len(mean)) / residual_size).abs() * (1.0 + extremes).sqrt()
+        shares = parts / parts.sum(1, keepdim=True).clamp(min=1e-300)
+        return shares * self(joint).clamp(min=0.0)[:, None]
+
+
+def fit_scorer(
+    kind: str,
+    model: Model,
+    X: Any,
+    weights: np.ndarray,
+    trained: Tensor,
+    seeds: tuple[int, ...],
+) -> tuple[Scorer, np.ndarray]:
+    """Fit views and calibrate them.
+
+    Parameters
+    ----------
+    kind : str
+        A key of ``SCORES`` that has views.
+    model : Model
+        With K members.
+    X : array of shape (n, n_features)
+        Rows of the training data.
+    weights : ndarray of shape (n,)
+    trained : Tensor of shape (K, n), bool
+        Which rows each member was trained on.
+    seeds : tuple of int
+        One a member.
+
+    Returns
+    -------
+    scorer : Scorer
+    outlyingness : ndarray of shape (n,)
+        Of each row by the members that were not trained on it; NaN where all were,
+        unless each was trained on all rows: then by its distances to other rows.
+    """
+    in_sample = bool(trained.all())
+    unseen = trained if in_sample else ~trained
+    weight = torch.from_numpy(weights)
+    joint = model.map_joint(X, lambda rows, _: _projected(rows, seeds[0]).transpose(0, 1))
+    members, outlyingness = [], []
+    for k, seed in enumerate(seeds):
+        rows = torch.from_numpy(joint[:, k])
+        views = _views(SCORES[kind], rows, weight * trained[k], seed)
+        distances = [view.distances(rows, in_sample) for view in views]
+        used = weight * unseen[k]
+        views = [v.calibrated(d, used) for v, d in zip(views, distances, strict=True)]
+        by_view = [v.outlyingness(d) for v, d in zip(views, distances, strict=True)]
+        members.append(views)
+        outlyingness.append(torch.stack(by_view).where(unseen[k], torch.nan))
+    scorer = Scorer(members, _feature_moments(model, X, weights), seeds[0])
+    return scorer, _combined(torch.stack(outlyingness).nanmean(0)).numpy()
+
+
+def _residuals(joint: Tensor, n_features: int) -> Tensor:
+    """Residuals (n, n_features), their mean over the members."""
+    return joint[..., -n_features:].mean(0)
+
+
+def _feature_moments(model: Model, X: Any, weights: np.ndarray) -> np.ndarray:
+    """``Scorer.features``, from as many rows as a bound on memory allows."""
+    n_features = X.shape[1]
+    some = X[: max(64, _MOMENT_VALUES // n_features)]
+    pairs = model.map_joint(
+        some, lambda joint, values: torch.stack([values, _residuals(joint, n_features)], 1)
+    )
+    values, residuals = pairs[:, 0], pairs[:, 1]
+    share = weights[: len(pairs), None] / weights[: len(pairs)].sum()
+    mean = (share * values).sum(0)
+    squares = [(share * (values - mean) ** 2).sum(0), (share * residuals**2).sum(0)]
+    return np.stack([mean, *(np.sqrt(square) + 1e-9 for square in squares)])
+
+
+def _combined(by_view: Tensor) -> Tensor:
+    """A smooth maximum over the views, (n,), of (n_views, n)."""
+    smooth = torch.logsumexp(_SHARPNESS * by_view, 0) - np.log(len(by_view))
+    return smooth / _SHARPNESS
+
+
+def _views(names: tuple[str, ...], rows: Tensor, weights: Tensor, seed: int) -> list[View]:
+    """The views of one member, from rows (n, d); rows that it has not seen have no weight."""
+    rng = generator(seed, SCORE_STREAM)
+    direction = torch.randn(rows.shape[1], dtype=rows.dtype, generator=rng)
+    order = (rows @ direction).argsort(stable=True)
+    few = _draw(order, weights, _N_DRAWS * _N_FEW).view(_N_FEW, _N_DRAWS).T
+    many = _draw(order, weights, _N_MANY)
+
+    def isolation() -> View:
+        return View(rows[few].numpy())
+
+    def mahalanobis() -> View:
+        distances = isolation().distances(rows)
+        for _ in range(2):
+            bound = weighted_quantile(distances.numpy(), weights.numpy(), 1.0 - _TRIMMED)
+            # Copies of a row may differ by rounding.
+            center, basis = _whitening(rows, weights * (distances <= bound * (1 + 1e-9)))
+            view = View(np.zeros((1, 1, len(center))), center.numpy(), basis.numpy())
+            distances = view.distances(rows)
+        return view
+
+    def nearest() -> View:
+        return View(rows[many][None].numpy())
+
+    def whitened() -> View:
+        center, basis = _whitening(rows, weights)
+        references = (rows[many] - center) @ basis
+        return View(references[None].numpy(), center.numpy(), basis.numpy())
+
+    made = {f.__name__: f for f in (isolation, mahalanobis, nearest, whitened)}
+    return [made[name]() for name in names]
+
+
+def _whitening(rows: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Centre (d,) and a basis (d, d) in which the rows have unit covariance."""
+    share = (weights / weights.sum())[:, None]
+    center = (share * rows).sum(0)
+    centered = rows - center
+    eigenvalues, vectors = torch.linalg.eigh(centered.T @ (share * centered))
+    eigenvalues = eigenvalues.clamp(min=0.0)
+    return center, vectors / (eigenvalues + _RIDGE * eigenvalues.mean() + 1e-12).sqrt()
+
+
+def _draw(order: Tensor, weights: Tensor, size: int) -> Tensor:
+    """Indices (size,) of rows, in proportion to their weights: systematic sampling.
+
+    Along a random direction: spread over it, and by content alone, so that a weight of
+    two is a row given twice.
+    """
+    cumulated = weights[order].cumsum(0)
+    marks = (torch.arange(size, dtype=cumulated.dtype) + 0.5) / size * cumulated[-1]
+    return order[torch.searchsorted(cumulated, marks).clamp(max=len(order) - 1)]
+
+
+def _projected(joint: Tensor, seed: int) -> Tensor:
+    """Latents and residuals (K, n, d) in at most ``_MOST_DIMENSIONS`` columns."""
+    width = joint.shape[-1]
+    if width <= _MOST_DIMENSIONS:
+        return joint
+    rng = generator(seed, SCORE_STREAM)
+    directions = torch.randn(width, _MOST_DIMENSIONS, dtype=joint.dtype, generator=rng)
+    return joint @ (directions / _MOST_DIMENSIONS**0.5)

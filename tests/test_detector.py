@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_breast_cancer
 from sklearn.metrics import roc_auc_score
 
 from skae import AutoencoderAnomalyDetector
-from skae.scoring import contamination_threshold, robust_threshold, weighted_quantile
+from skae.randomness import subsamples
+from skae.scoring import SCORES
+from skae.thresholds import Typical, contamination_threshold, weighted_quantile
 
 X, Y = load_breast_cancer(return_X_y=True)
 BENIGN = X[Y == 1]
@@ -54,22 +57,122 @@ def test_auto_threshold_flags_few_rows_of_clean_data():
     assert 0.0 < share < 0.05
 
 
-def test_contributions_sum_to_the_error_and_name_the_planted_column(fitted):
+def test_contributions_sum_to_the_score_and_name_the_planted_column(fitted):
     rows = BENIGN[200:260].copy()
     columns = np.arange(60) % X.shape[1]
-    rows[np.arange(60), columns] += 8 * BENIGN.std(axis=0)[columns]
+    rows[np.arange(60), columns] += 6 * BENIGN.std(axis=0)[columns]
     contributions = fitted.feature_contributions(rows)
     assert (contributions >= 0).all()
-    np.testing.assert_allclose(contributions.sum(axis=1), -fitted.score_samples(rows), rtol=1e-5)
-    assert (contributions.argmax(axis=1) == columns).mean() > 0.8
+    expected = -fitted.score_samples(rows).clip(max=0.0)
+    assert (expected > 0).mean() > 0.9
+    np.testing.assert_allclose(contributions.sum(axis=1), expected, rtol=1e-9)
+    assert (contributions.argmax(axis=1) == columns).mean() > 0.9
 
 
-def test_missing_cells_contribute_nothing(fitted):
+def test_contributions_of_the_reconstruction_score_sum_to_the_error():
+    detector = AutoencoderAnomalyDetector(anomaly_score="reconstruction", random_state=0)
+    contributions = detector.fit(BENIGN).feature_contributions(X)
+    np.testing.assert_allclose(contributions.sum(1), -detector.score_samples(X), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["auto", "reconstruction"])
+def test_missing_cells_contribute_nothing(kind):
+    detector = AutoencoderAnomalyDetector(anomaly_score=kind, random_state=0).fit(BENIGN[:200])
     rows = BENIGN[200:210].copy()
     rows[:, 3] = np.nan
-    contributions = fitted.feature_contributions(rows)
+    contributions = detector.feature_contributions(rows)
     assert (contributions[:, 3] == 0).all()
-    np.testing.assert_allclose(contributions.sum(axis=1), -fitted.score_samples(rows), rtol=1e-5)
+    expected = -detector.score_samples(rows).clip(max=0.0)
+    np.testing.assert_allclose(contributions.sum(axis=1), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SCORES if kind != "reconstruction"])
+def test_each_kind_of_score_finds_malignant_tumours_by_benign_ones(kind):
+    detector = AutoencoderAnomalyDetector(anomaly_score=kind, random_state=0).fit(BENIGN[:200])
+    test = np.vstack([BENIGN[200:], X[Y == 0]])
+    labels = np.r_[np.zeros(len(BENIGN) - 200), np.ones((Y == 0).sum())]
+    assert roc_auc_score(labels, -detector.score_samples(test)) > 0.93
+
+
+def test_cluster_of_outliers_in_the_training_rows_is_found():
+    """Near neighbours call a dense cluster normal, few random rows do not."""
+    rng = np.random.default_rng(0)
+    rows = np.vstack([rng.normal(size=(950, 6)), 6 + 0.1 * rng.normal(size=(50, 6))])
+    labels = np.repeat([0, 1], [950, 50])
+    detector = AutoencoderAnomalyDetector(random_state=0).fit(rows)
+    assert roc_auc_score(labels, -detector.score_samples(rows)) > 0.99
+    nearest = AutoencoderAnomalyDetector(anomaly_score="nearest", random_state=0).fit(rows)
+    assert roc_auc_score(labels, -nearest.score_samples(rows)) < 0.9
+
+
+def test_scores_of_rows_like_the_training_rows_have_median_zero_and_unit_spread():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(2000, 4)) @ rng.normal(size=(4, 10)) + 0.3 * rng.normal(size=(2000, 10))
+    detector = AutoencoderAnomalyDetector(random_state=0).fit(rows[:1000])
+    deviations = detector._typical.deviations(detector.score_samples(rows[1000:]))
+    assert abs(np.median(deviations)) < 0.2
+    assert 0.6 < 1.4826 * np.median(np.abs(deviations - np.median(deviations))) < 1.4
+
+
+def test_outlier_probability_is_one_half_at_the_threshold_and_falls_with_the_score(fitted):
+    scores, probabilities = fitted.score_samples(X), fitted.outlier_probability(X)
+    assert ((probabilities >= 0) & (probabilities <= 1)).all()
+    np.testing.assert_array_equal(probabilities > 0.5, fitted.predict(X) == -1)
+    order = np.argsort(scores)
+    assert (np.diff(probabilities[order]) <= 0).all()
+    one_deviation = fitted.offset_ - fitted._typical.deviation
+    expected = 1 / (1 + np.exp(-1.0))
+    at = np.interp(one_deviation, scores[order], probabilities[order])
+    assert at == pytest.approx(expected, abs=0.02)
+
+
+def test_no_contamination_flags_no_training_row():
+    detector = AutoencoderAnomalyDetector(contamination=0, random_state=0).fit(BENIGN)
+    assert (detector.predict(BENIGN) == 1).all()
+    assert (detector.predict(10 * BENIGN) == -1).mean() > 0.9
+
+
+def test_members_are_trained_on_their_own_share_of_the_rows():
+    seen = subsamples(1000, 800, (1, 2, 3))
+    assert seen.shape == (3, 800)
+    assert all(len(set(rows.tolist())) == 800 for rows in seen)
+    assert len(set(seen[0].tolist()) & set(seen[1].tolist())) < 700
+    detector = AutoencoderAnomalyDetector(n_estimators=3, max_samples=50, random_state=0)
+    assert detector.fit(X).n_estimators_ == 3
+    assert detector._model.network.n_members == 3
+    assert detector._plan(len(X), torch.float32, False).max_samples == 50
+
+
+def test_several_members_of_user_modules_are_refused():
+    def pair(input_shape, n_components):
+        width = input_shape[0]
+        return torch.nn.Linear(width, n_components), torch.nn.Linear(n_components, width)
+
+    detector = AutoencoderAnomalyDetector(network=pair, max_epochs=2, random_state=0)
+    assert detector.fit(X).n_estimators_ == 1
+    with pytest.raises(ValueError, match="n_estimators=1"):
+        detector.set_params(n_estimators=2).fit(X)
+
+
+def test_calibrating_on_drifted_rows_moves_the_threshold_and_not_the_network():
+    detector = AutoencoderAnomalyDetector(random_state=0).fit(BENIGN)
+    drifted = BENIGN + 3 * BENIGN.std(axis=0)
+    assert (detector.predict(drifted) == -1).mean() > 0.9
+    before = detector.encoder_[0].weight.clone()
+    detector.calibrate(drifted)
+    assert (detector.predict(drifted) == -1).mean() < 0.2
+    assert torch.equal(detector.encoder_[0].weight, before)
+
+
+def test_wide_rows_are_scored_by_a_projection():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(200, 3)) @ rng.normal(size=(3, 600)) + 0.1 * rng.normal(size=(200, 600))
+    detector = AutoencoderAnomalyDetector(random_state=0).fit(rows[:100])
+    odd = rows[100:] + rng.normal(size=(100, 600))
+    assert detector._scorer.members[0][0].references.shape[-1] == 256
+    labels = np.repeat([0, 1], 100)
+    scores = detector.score_samples(np.vstack([rows[100:], odd]))
+    assert roc_auc_score(labels, -scores) > 0.99
 
 
 def test_thresholds_by_hand():
@@ -77,9 +180,25 @@ def test_thresholds_by_hand():
     assert weighted_quantile(scores, None, 0.3) == -6.0
     assert weighted_quantile(scores, np.r_[np.ones(9), 0.0001], 0.3) == -6.0
     assert contamination_threshold(scores, None, 0.2) == -7.0
-    errors = np.array([1.0, 8.0, 27.0, 64.0, 125.0])  # cube roots 1..5: median 3, MAD 1
-    assert robust_threshold(np.array([-2.0, -2.0, -2.0, -9.0]), None) == -2.0
-    assert robust_threshold(-errors, None) == pytest.approx(-((3 + 2.5 * 1.4826) ** 3))
+    assert weighted_quantile(scores, None, 0.0) == -9.0
+
+
+@pytest.mark.parametrize("is_error", [False, True])
+def test_unusual_is_beyond_two_and_a_half_robust_deviations(is_error):
+    values = np.array([0.0, 1.0, 2.0, 3.0, 40.0])  # median 2, median absolute deviation 1
+    scores = -(values**3) if is_error else -values
+    typical = Typical.of(scores, None, is_error)
+    assert typical.median == pytest.approx(2.0)
+    assert typical.deviation == pytest.approx(1.4826)
+    bound = 2 + 2.5 * 1.4826
+    assert typical.unusual(scores, None) == pytest.approx(-(bound**3) if is_error else -bound)
+    np.testing.assert_allclose(typical.deviations(scores), (values - 2) / 1.4826, rtol=1e-6)
+
+
+def test_value_of_half_of_the_scores_is_normal_to_the_bit():
+    scores = np.array([-0.1, -0.1, -0.1, -9.0])
+    for is_error in (True, False):
+        assert Typical.of(scores, None, is_error).unusual(scores, None) == -0.1
 
 
 def test_partial_fit_moves_the_offset_with_the_scores():

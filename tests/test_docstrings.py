@@ -6,11 +6,13 @@ import inspect
 import pytest
 
 import skae
+import skae.inspection
 
 CLASSES = [skae.AutoencoderTransformer, skae.DenoisingAutoencoder, skae.AutoencoderAnomalyDetector]
+DISPLAYS = [skae.inspection.AnomalyScoreDisplay, skae.inspection.ContributionDisplay]
 METHODS = [
     (cls, name)
-    for cls in CLASSES
+    for cls in [*CLASSES, *DISPLAYS]
     for name, member in inspect.getmembers(cls, inspect.isfunction)
     if not name.startswith("_") and member.__module__.startswith("skae")
 ]
@@ -38,8 +40,10 @@ def test_documented_method_parameters_are_those_of_the_signature(cls, name):
     assert docscrape.FunctionDoc(method)["Returns"], "says what it returns"
 
 
-@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("cls", [*CLASSES, *DISPLAYS])
 def test_example_runs(cls):
+    if cls in DISPLAYS:
+        pytest.importorskip("matplotlib").use("Agg")
     tests = doctest.DocTestFinder().find(cls, cls.__name__, globs={})
     assert sum(len(test.examples) for test in tests) > 0
     runner = doctest.DocTestRunner()

@@ -37,10 +37,12 @@ FLOORS = [
             "training.defaults",
         ],
         ["inference"],
-        ["scoring"],
+        ["thresholds"],
     ],
+    [["scoring"]],
     [["_base"], ["_parameters"]],
     [["_transformer", "_denoiser"], ["_detector"]],
+    [["inspection"]],
     [["__init__"]],
 ]
 ROOMS = {

@@ -457,7 +457,7 @@ def test_interrupted_call_leaves_a_fitted_estimator_as_it_was(kind, where, error
 def test_interrupted_detector_keeps_its_threshold(monkeypatch):
     estimator = clone(KINDS["detector"]).fit(X)
     before, expected = dict(vars(estimator)), outputs(estimator)
-    monkeypatch.setattr(skae.inference.Model, "losses", raising(KeyboardInterrupt, 1))
+    monkeypatch.setattr(skae.inference.Model, "map_joint", raising(KeyboardInterrupt, 1))
     with pytest.raises(KeyboardInterrupt):
         estimator.fit(10.0 * X)
     monkeypatch.undo()

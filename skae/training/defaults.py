@@ -29,7 +29,7 @@ def batch_size(n_rows: int) -> int:
 
 
 def max_epochs(n_rows: int, batch_size: int, most: int = 300) -> int:
-    """As many as 3,000 steps take, at least 15 and at most 300 (30 for a detector)."""
+    """As many as 3,000 steps take, at least 15 and at most 300; 10 for a detector."""
     return min(most, max(_FEWEST_EPOCHS, math.ceil(_STEPS * batch_size / n_rows)))
 
 

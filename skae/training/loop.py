@@ -19,6 +19,7 @@ from skae.randomness import (
     draw_seed,
     generator,
     isolated_globals,
+    subsamples,
     table_offsets,
 )
 from skae.training.monitor import Monitor, raise_divergence
@@ -135,12 +136,14 @@ class _Run:
 
     def _split(self) -> tuple[Tensor, Tensor | None]:
         """Indices (K, n) of the training and the held-out rows of each member."""
-        n, plan = len(self._rows), self._plan
+        plan, n_rows = self._plan, len(self._rows)
+        own = subsamples(n_rows, plan.max_samples or n_rows, plan.seeds)
         if not plan.early_stopping:
-            return torch.arange(n).expand(len(plan.seeds), n), None
+            return own, None
+        n = own.shape[1]
         n_held_out = min(max(1, round(plan.validation_fraction * n)), n - 1)
         orders = [torch.randperm(n, generator=generator(seed, SPLIT_STREAM)) for seed in plan.seeds]
-        order = torch.stack(orders)
+        order = own.gather(1, torch.stack(orders))
         held_out = order[:, :n_held_out].sort(1).values
         return order[:, n_held_out:].sort(1).values, held_out.to(self._network.device)
 

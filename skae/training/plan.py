@@ -13,7 +13,8 @@ from torch import Tensor
 class TrainingPlan:
     """Everything that the loop is told; resolved, no "auto" left.
 
-    Rates are one entry a member.
+    Rates are one entry a member; each is trained on ``max_samples`` rows of its own,
+    or on all.
     """
 
     loss: str
@@ -32,6 +33,7 @@ class TrainingPlan:
     product_dtype: torch.dtype
     noise: str | Callable[..., Tensor] | None = None
     noise_level: float = 0.0
+    max_samples: int | None = None
 
 
 @dataclass

@@ -1,0 +1,87 @@
+"""Displays: what they draw is what the detector says."""
+
+import builtins
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+from sklearn.ensemble import IsolationForest
+
+from skae import AutoencoderAnomalyDetector
+from skae.inspection import AnomalyScoreDisplay, ContributionDisplay
+
+X, Y = load_iris(return_X_y=True)
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return AutoencoderAnomalyDetector(random_state=0).fit(X[Y == 0])
+
+
+@pytest.fixture(autouse=True)
+def headless():
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    yield
+    matplotlib.pyplot.close("all")
+
+
+def heights(ax):
+    return sum(bar.get_height() for bar in ax.patches)
+
+
+def test_histogram_counts_every_row_and_marks_the_threshold(detector):
+    display = AnomalyScoreDisplay.from_estimator(detector, X)
+    assert heights(display.ax_) == len(X)
+    assert display.ax_.lines[0].get_xdata()[0] == detector.offset_
+    np.testing.assert_array_equal(display.scores, detector.score_samples(X))
+
+
+def test_histogram_by_label_on_given_axes(detector):
+    from matplotlib import pyplot as plt
+
+    ax = plt.subplots()[1]
+    display = AnomalyScoreDisplay.from_estimator(detector, X, Y, bins=10, ax=ax)
+    assert display.ax_ is ax
+    assert heights(ax) == len(X)
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert sorted(labels) == ["0", "1", "2", "threshold"]
+
+
+def test_histogram_takes_the_detectors_of_scikit_learn():
+    forest = IsolationForest(random_state=0).fit(X)
+    assert heights(AnomalyScoreDisplay.from_estimator(forest, X).ax_) == len(X)
+
+
+def test_bars_are_the_greatest_contributions(detector):
+    row = X[[120]]
+    display = ContributionDisplay.from_estimator(detector, row, n_features=2)
+    expected = np.sort(detector.feature_contributions(row)[0])[-2:]
+    np.testing.assert_allclose([bar.get_width() for bar in display.ax_.patches], expected)
+
+
+def test_bars_bear_the_names_of_the_columns():
+    pytest.importorskip("pandas")
+    frame = load_iris(as_frame=True).data
+    detector = AutoencoderAnomalyDetector(random_state=0).fit(frame)
+    display = ContributionDisplay.from_estimator(detector, frame.iloc[[0]])
+    names = {label.get_text() for label in display.ax_.get_yticklabels()}
+    assert names == set(frame.columns)
+
+
+def test_more_than_one_row_of_contributions_is_refused(detector):
+    with pytest.raises(ValueError, match="X has 3 rows"):
+        ContributionDisplay.from_estimator(detector, X[:3])
+
+
+def test_missing_matplotlib_names_the_extra(detector, monkeypatch):
+    original = builtins.__import__
+
+    def without_matplotlib(name, *args, **kwargs):
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return original(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without_matplotlib)
+    with pytest.raises(ImportError, match=r"skae\[plot\]"):
+        AnomalyScoreDisplay.from_estimator(detector, X)

@@ -1,0 +1,64 @@
+"""Views and their calibration, by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+from skae.scoring import View, _combined, _draw, _projected, _whitening
+
+ROWS = torch.tensor([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]], dtype=torch.float64)
+
+
+def test_distance_is_to_the_nearest_reference_on_average_over_the_draws():
+    view = View(np.array([[[0.0, 0.0], [6.0, 8.0]], [[0.0, 4.0], [9.0, 8.0]]]))
+    expected = [(0 + 4) / 2, (5 + 3) / 2, (0 + 3) / 2]
+    np.testing.assert_allclose(view.distances(ROWS), expected, atol=1e-9)
+
+
+def test_a_row_is_left_out_of_its_own_references():
+    view = View(ROWS[None].numpy())
+    np.testing.assert_array_equal(view.distances(ROWS), np.zeros(3))
+    np.testing.assert_allclose(view.distances(ROWS, leave_out_self=True), [5, 5, 5])
+
+
+def test_calibrated_distances_have_median_zero_and_unit_deviation():
+    distances = torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0], dtype=torch.float64) - 0.04
+    view = View(ROWS[None].numpy()).calibrated(distances, torch.ones(5, dtype=torch.float64))
+    assert view.unit == 3.96
+    values = view.outlyingness(distances)
+    # Distances double, so that their logarithms are a step of log 2 apart.
+    steps = (np.arange(5) - 2) / 1.4826
+    np.testing.assert_allclose(values, steps, rtol=0.1)
+    assert values[2] == 0.0
+
+
+def test_whitened_rows_have_unit_covariance_by_weight():
+    rows = torch.from_numpy(np.random.default_rng(0).normal(size=(500, 3)) @ np.diag([2, 1, 1.5]))
+    weights = torch.cat([torch.ones(400), torch.zeros(100)]).double()
+    center, basis = _whitening(rows, weights)
+    white = ((rows - center) @ basis)[:400]
+    np.testing.assert_allclose(np.cov(white.T, ddof=0), np.eye(3), atol=0.03)
+    np.testing.assert_allclose(white.mean(0), np.zeros(3), atol=1e-12)
+
+
+def test_draws_are_in_proportion_to_the_weights():
+    order = torch.tensor([2, 0, 3, 1])
+    weights = torch.tensor([0.0, 1.0, 2.0, 1.0], dtype=torch.float64)
+    drawn = _draw(order, weights, 8)
+    assert sorted(drawn.tolist()) == [1, 1, 2, 2, 2, 2, 3, 3]
+
+
+def test_combination_is_a_smooth_maximum():
+    views = torch.tensor([[0.0, -1.0, 9.0], [0.0, -1.0, 0.0]])
+    combined = _combined(views)
+    np.testing.assert_allclose(combined[:2], [0.0, -1.0], atol=1e-6)
+    assert combined[2] == pytest.approx(9.0 - np.log(2) / 2, abs=1e-6)
+
+
+def test_projection_keeps_distances():
+    joint = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 20, 1000)))
+    before, after = torch.cdist(joint, joint), torch.cdist(*[_projected(joint, 1)] * 2)
+    assert after.shape == before.shape
+    far = before > 0
+    assert (after[far] / before[far] - 1).abs().max() < 0.25
+    assert _projected(joint[..., :256], 1).shape == (2, 20, 256)
