@@ -6,6 +6,7 @@ The only file that touches what scikit-learn keeps private.
 import copy
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, Self
@@ -25,7 +26,7 @@ from torch import nn
 from skae.data.batches import Rows, load_rows
 from skae.data.scale import Scaler, fit_scaler
 from skae.data.spec import InputSpec
-from skae.data.validate import dense_chunks
+from skae.data.validate import as_rows, dense_chunks, image_shape_of
 from skae.device import computing, resolve_device, resolve_precision, trains_exactly
 from skae.inference import Model
 from skae.losses import LOSSES
@@ -257,6 +258,7 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         tags.input_tags.sparse = True
+        tags.input_tags.three_d_array = True
         tags.requires_fit = True
         return tags
 
@@ -280,11 +282,40 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
 
     def _check_X(self, X, reset: bool = False) -> Any:
         """Rows as an array of numbers or a CSR matrix, in the caller's dtype."""
+        shape = image_shape_of(X)
+        if shape is not None:
+            return self._check_images(X, shape, reset)
         rows = validate_data(
             self, X, reset=reset, accept_sparse="csr", dtype="numeric", ensure_all_finite=False
         )
+        if reset:
+            given = self.image_shape
+            self._input = InputSpec(
+                rows.shape[1], None if given is None else _sizes("image_shape", given)
+            )
         # scikit-learn converts objects, but not those of a polars frame with text in it.
         return rows.astype(np.float64) if rows.dtype.kind == "O" else rows
+
+    def _check_images(self, X, shape: tuple[int, ...], reset: bool) -> Any:
+        """Images (n, height, width[, channels]) as rows."""
+        images = check_array(X, dtype="numeric", allow_nd=True, ensure_all_finite=False)
+        if not reset:
+            expected = self._input.image_shape
+        else:
+            expected = (
+                shape if self.image_shape is None else _sizes("image_shape", self.image_shape)
+            )
+        if expected is None or _with_channels(shape) != _with_channels(expected):
+            wanted = f"rows of {self.n_features_in_} features" if expected is None else expected
+            raise ValueError(
+                f"X holds images of shape {shape}, but {type(self).__name__} expects {wanted}. "
+                f"Pass such data, or fit on images of this shape, with image_shape=None."
+            )
+        if reset:
+            self._input = InputSpec(math.prod(shape), expected, as_rows=False)
+            self.n_features_in_ = self._input.n_features
+            vars(self).pop("feature_names_in_", None)
+        return as_rows(images)
 
     def _check_latents(self, Z) -> np.ndarray:
         check_is_fitted(self)
@@ -376,7 +407,7 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
 
     def _attributes_of(self, model: Model) -> dict[str, Any]:
         """Fitted attributes of an estimator that could predict with this model now."""
-        names = ("n_features_in_", "feature_names_in_")
+        names = ("n_features_in_", "feature_names_in_", "_input")
         return {name: getattr(self, name) for name in names if hasattr(self, name)} | {
             "_model": copy.deepcopy(model),
             "n_components_": self._n_latents(model.n_features),
@@ -430,13 +461,11 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         return int(self.n_components)
 
     def _network_spec(self, n_features: int) -> Spec:
-        shape = None if self.image_shape is None else _sizes("image_shape", self.image_shape)
-        input_spec = InputSpec(n_features, shape)
         latents = self._n_latents(n_features)
         sparsity = None if self.sparsity is None else int(self.sparsity)
         if callable(self.network):
             return ModuleSpec(
-                self.network, input_spec.network_shape, latents, sparsity, bool(self.compile)
+                self.network, self._input.network_shape, latents, sparsity, bool(self.compile)
             )
         hidden = self.hidden_layer_sizes
         if isinstance(hidden, str):
@@ -484,6 +513,10 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
             noise=self.noise,
             noise_level=float(self.noise_level),
         )
+
+
+def _with_channels(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return shape if len(shape) == 3 else (*shape, 1)
 
 
 def _sizes(name: str, value: Any) -> tuple[int, ...]:

@@ -72,6 +72,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             Rows in the units of the training data; a DataFrame if ``X`` is one.
         """
         values = self._model.decode(self._check_latents(X))
+        values = values.reshape(-1, *self._input.caller_shape)
         return like_caller(values, X, self._columns())
 
     def reconstruct(self, X):
