@@ -24,7 +24,7 @@ from sklearn.utils.validation import (
 from torch import nn
 
 from skae.data.batches import Rows, load_rows
-from skae.data.scale import Scaler, fit_scaler
+from skae.data.scale import Scaler, fit_pixel_scaler, fit_scaler
 from skae.data.spec import InputSpec
 from skae.data.validate import as_rows, dense_chunks, image_shape_of
 from skae.device import computing, resolve_device, resolve_precision, trains_exactly
@@ -32,6 +32,7 @@ from skae.inference import Model
 from skae.losses import LOSSES
 from skae.networks.activations import ACTIVATIONS
 from skae.networks.build import Network, Spec, arrays_of, as_dtype, initialize, restore
+from skae.networks.conv import BUILDERS, image_builder
 from skae.networks.dense import DenseSpec
 from skae.networks.modules import ModuleSpec
 from skae.randomness import draw_seed
@@ -75,7 +76,7 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
             "array-like",
             Interval(Integral, 1, None, closed="left"),
         ],
-        "network": [StrOptions({"auto", "mlp"}), callable],
+        "network": [StrOptions({"auto", "mlp", "conv"}), callable],
         "image_shape": [None, "array-like"],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "loss": [StrOptions(set(LOSSES))],
@@ -289,24 +290,15 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
             self, X, reset=reset, accept_sparse="csr", dtype="numeric", ensure_all_finite=False
         )
         if reset:
-            given = self.image_shape
-            self._input = InputSpec(
-                rows.shape[1], None if given is None else _sizes("image_shape", given)
-            )
+            self._input = InputSpec(rows.shape[1], self._given_shape())
         # scikit-learn converts objects, but not those of a polars frame with text in it.
         return rows.astype(np.float64) if rows.dtype.kind == "O" else rows
 
     def _check_images(self, X, shape: tuple[int, ...], reset: bool) -> Any:
         """Images (n, height, width[, channels]) as rows."""
-        images = check_array(X, dtype="numeric", allow_nd=True, ensure_all_finite=False)
-        if not reset:
-            expected = self._input.image_shape
-        else:
-            expected = (
-                shape if self.image_shape is None else _sizes("image_shape", self.image_shape)
-            )
+        expected = self._given_shape() or shape if reset else self._input.image_shape
         if expected is None or _with_channels(shape) != _with_channels(expected):
-            wanted = f"rows of {self.n_features_in_} features" if expected is None else expected
+            wanted = expected or f"rows of {self._input.n_features} features"
             raise ValueError(
                 f"X holds images of shape {shape}, but {type(self).__name__} expects {wanted}. "
                 f"Pass such data, or fit on images of this shape, with image_shape=None."
@@ -314,8 +306,15 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         if reset:
             self._input = InputSpec(math.prod(shape), expected, as_rows=False)
             self.n_features_in_ = self._input.n_features
-            vars(self).pop("feature_names_in_", None)
-        return as_rows(images)
+            if hasattr(self, "feature_names_in_"):
+                del self.feature_names_in_
+        return as_rows(self._image_array(X))
+
+    def _image_array(self, X) -> np.ndarray:
+        return check_array(X, dtype="numeric", allow_nd=True, ensure_all_finite=False)
+
+    def _given_shape(self) -> tuple[int, ...] | None:
+        return None if self.image_shape is None else sizes_of("image_shape", self.image_shape)
 
     def _check_latents(self, Z) -> np.ndarray:
         check_is_fitted(self)
@@ -339,9 +338,12 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
             )
         return (X, weights) if positive.all() else (X[positive], weights[positive])
 
+    def _training_rows(self, X, sample_weight, reset: bool) -> tuple[Any, np.ndarray | None]:
+        """What is trained on: the rows of positive weight."""
+        return self._check_weights(sample_weight, self._check_X(X, reset))
+
     def _train(self, X, y, sample_weight, resume: bool, one_pass: bool) -> None:
-        checked = self._check_X(X, reset=not resume)
-        checked, weights = self._check_weights(sample_weight, checked)
+        checked, weights = self._training_rows(X, sample_weight, reset=not resume)
         device = resolve_device(self.device)
         dtype, product_dtype = resolve_precision(self.precision, device)
         spec = self._network_spec(checked.shape[1])
@@ -432,7 +434,10 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
             for part, rows in dense_chunks(X):
                 yield rows, None if weights is None else weights[part]
 
-        return fit_scaler(self.scaling, chunks, bounded=self.loss == "log_loss")
+        bounded = self.loss == "log_loss"
+        if self._input.is_patch or (self.network in BUILDERS and self.scaling == "auto"):
+            return fit_pixel_scaler(self.scaling, chunks, bounded, self._input.network_shape[0])
+        return fit_scaler(self.scaling, chunks, bounded)
 
     def _check_targets(self, rows: Rows) -> None:
         if self.loss != "log_loss":
@@ -456,6 +461,13 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         return restore(spec, arrays_of(old.state()), resolve_device(self.device), train_dtype)
 
     def _n_latents(self, n_features: int) -> int:
+        if self.network == "unet":
+            if self.n_components != "auto":
+                raise ValueError(
+                    f"network='unet' has no bottleneck: n_components={self.n_components!r} must be "
+                    f"'auto'. Pass network='conv' for so many latents."
+                )
+            return n_features
         if isinstance(self.n_components, str):
             return defaults.n_components(n_features)
         return int(self.n_components)
@@ -463,22 +475,30 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
     def _network_spec(self, n_features: int) -> Spec:
         latents = self._n_latents(n_features)
         sparsity = None if self.sparsity is None else int(self.sparsity)
-        if callable(self.network):
-            return ModuleSpec(
-                self.network, self._input.network_shape, latents, sparsity, bool(self.compile)
-            )
         hidden = self.hidden_layer_sizes
-        if isinstance(hidden, str):
-            hidden = defaults.hidden_layer_sizes(n_features)
+        if not isinstance(hidden, str):
+            hidden = sizes_of("hidden_layer_sizes", hidden)
+        builder = self._builder(hidden)
+        if builder is not None:
+            shape = self._input.network_shape
+            return ModuleSpec(builder, shape, latents, sparsity, bool(self.compile))
         return DenseSpec(
             n_features,
-            _sizes("hidden_layer_sizes", hidden),
+            defaults.hidden_layer_sizes(n_features) if isinstance(hidden, str) else hidden,
             (latents,),
             self.activation,
             self.normalization,
             float(self.dropout),
             sparsity,
         )
+
+    def _builder(self, hidden: Any) -> Callable | None:
+        """What builds the network's modules; None for the dense network."""
+        if callable(self.network) or self.network in ("auto", "mlp"):
+            return self.network if callable(self.network) else None
+        channels = None if isinstance(hidden, str) else hidden
+        settings = (self.activation, self.normalization, float(self.dropout))
+        return image_builder(self.network, self._input.image_shape, channels, *settings)
 
     def _plan(self, n_rows: int, product_dtype: torch.dtype, one_pass: bool) -> TrainingPlan:
         early_stopping = self.early_stopping
@@ -511,7 +531,8 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
             seeds=(draw_seed(self.random_state),),
             product_dtype=product_dtype,
             noise=self.noise,
-            noise_level=float(self.noise_level),
+            noise_level=self.noise_level,
+            image_shape=self._input.image_shape,
         )
 
 
@@ -519,7 +540,7 @@ def _with_channels(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape if len(shape) == 3 else (*shape, 1)
 
 
-def _sizes(name: str, value: Any) -> tuple[int, ...]:
+def sizes_of(name: str, value: Any) -> tuple[int, ...]:
     """A tuple of positive integers from a parameter; an integer alone is a tuple of one."""
     sizes = (value,) if isinstance(value, Integral) else tuple(value)
     for size in sizes:

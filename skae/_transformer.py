@@ -89,7 +89,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             In the units of the training data; a DataFrame if ``X`` is one.
         """
         check_is_fitted(self)
-        return like_caller(self._model.reconstruct(self._check_X(X)), X, self._columns())
+        return like_caller(self._rebuilt(X), X, self._columns())
 
     def score_samples(self, X):
         """Negative reconstruction loss of each row; higher is more normal.
@@ -127,6 +127,9 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         check_is_fitted(self)
         rows, weights = self._check_weights(sample_weight, self._check_X(X))
         return self._model.explained_variance(rows, weights)
+
+    def _rebuilt(self, X):
+        return self._model.reconstruct(self._check_X(X))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

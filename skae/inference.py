@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from skae.data.scale import Scaler
+from skae.data.scale import AffineScaler, Scaler
 from skae.data.validate import dense_chunks
 from skae.device import computing, device_or_cpu
 from skae.losses import LOSSES
-from skae.networks.build import Network, arrays_of, restore
+from skae.networks.build import Network, arrays_of, resized, restore
 
 # Products of one or a few rows take other kernels, with other rounding. Filled up
 # to whole blocks, a row's result has the same bits in any batch.
@@ -65,6 +65,16 @@ class Model:
         self.__dict__.update(state)
         # The device of the fit may be absent here.
         self.network = restore(spec, arrays, device_or_cpu(device))
+
+    def resized(self, image_shape: tuple[int, int], n_channels: int) -> "Model":
+        """The model for images of another height and width, if its network takes them."""
+        assert isinstance(self.scaler, AffineScaler)
+        n_pixels = image_shape[0] * image_shape[1]
+        scaler = AffineScaler(
+            self.scaler.center[:n_channels], self.scaler.scale[:n_channels], self.scaler.name
+        )
+        network = resized(self.network, (n_channels, *image_shape))
+        return Model(network, scaler.repeated(n_pixels), self.loss, n_pixels * n_channels)
 
     @property
     def dtype(self) -> torch.dtype:

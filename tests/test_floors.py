@@ -15,7 +15,7 @@ FLOORS = [
     [["randomness"], ["device"]],
     [["data.spec"], ["data.validate"]],
     [["data.scale"]],
-    [["data.batches"]],
+    [["data.batches"], ["data.patches"]],
     [
         [
             "networks.activations",
@@ -23,6 +23,7 @@ FLOORS = [
             "networks.dense",
             "networks.step",
             "networks.modules",
+            "networks.conv",
             "networks.build",
         ],
         ["losses"],
@@ -39,6 +40,7 @@ FLOORS = [
         ["inference"],
         ["scoring"],
     ],
+    [["maps"]],
     [["_base"], ["_parameters"]],
     [["_transformer", "_denoiser"], ["_detector"]],
     [["__init__"]],

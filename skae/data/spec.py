@@ -1,7 +1,6 @@
 """What a row of the data is: a record of a table, or a flattened image."""
 
 import math
-
 from dataclasses import dataclass
 
 
@@ -18,11 +17,14 @@ class InputSpec:
         holds, channels last; None for a table.
     as_rows : bool
         Whether the images were given as rows.
+    is_patch : bool
+        Whether it is a patch of larger images.
     """
 
     n_features: int
     image_shape: tuple[int, ...] | None = None
     as_rows: bool = True
+    is_patch: bool = False
 
     def __post_init__(self) -> None:
         if self.image_shape is None:
