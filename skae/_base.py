@@ -349,7 +349,9 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         spec = self._network_spec(checked.shape[1])
         plan = self._plan(checked.shape[0], product_dtype, one_pass)
         train_dtype = dtype
-        if trains_exactly(checked.shape[0], plan.batch_size, device):
+        # Convolutions have no fast kernels in float64.
+        exact = trains_exactly(checked.shape[0], plan.batch_size, device)
+        if exact and self.network not in BUILDERS:
             train_dtype = torch.float64
             plan = dataclasses.replace(plan, product_dtype=train_dtype)
         scaler = self._model.scaler if resume else self._fit_scaler(checked, weights)

@@ -202,8 +202,13 @@ class ModuleStep:
 
     def forward(self) -> None:
         self.network.train(True)
+        # Autocast would keep the first step's weights in its cache: that is emptied where the
+        # outermost context ends, and the whole fit lies within one (device.computing).
         half = torch.autocast(
-            self.input.device.type, dtype=self._autocast, enabled=self._autocast is not None
+            self.input.device.type,
+            dtype=self._autocast,
+            enabled=self._autocast is not None,
+            cache_enabled=False,
         )
         with torch.enable_grad(), half:
             self._z = self.network.codes(self.input[0])
