@@ -8,7 +8,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae._base import BaseAutoencoder, Interval, Real, StrOptions
 from skae._parameters import documented
-from skae.data.validate import like_caller
+from skae.data.validate import image_shape_of, like_caller
+from skae.maps import anomaly_maps, boxes
 from skae.scoring import contamination_threshold, robust_threshold
 
 
@@ -183,6 +184,67 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
         check_is_fitted(self)
         contributions = self._model.contributions(self._check_X(X))
         return like_caller(contributions, X, getattr(self, "feature_names_in_", None))
+
+    def anomaly_map(self, X, smoothing=None):
+        """Where in an image the anomaly is.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width) or \
+                (n_samples, height, width, channels)
+            Images, of the shape of those in the fit.
+        smoothing : float, default=None
+            Standard deviation of the Gaussian that smooths the maps, in pixels. None
+            is a 32nd of the shorter side.
+
+        Returns
+        -------
+        maps : ndarray of shape (n_samples, height, width)
+            Higher is more anomalous. The mean of a map is ``-score_samples``; its
+            maximum is a score that minds a small defect.
+        """
+        check_is_fitted(self)
+        shape = image_shape_of(X)
+        if shape is None:
+            raise ValueError(
+                "anomaly_map needs an array of images (n_samples, height, width[, channels]), but "
+                "X holds rows. Reshape them, and fit on images or with image_shape."
+            )
+        smoothing = min(shape[:2]) / 32 if smoothing is None else smoothing
+        return anomaly_maps(self.feature_contributions(X), smoothing)
+
+    def detect(self, X, threshold=None, smoothing=None):
+        """Boxes around the defects of images.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width) or \
+                (n_samples, height, width, channels)
+            Images, of the shape of those in the fit.
+        threshold : float, default=None
+            Pixels of the :meth:`anomaly_map` above it are anomalous. None takes the
+            threshold that flags an image among ``X`` by the maximum of its map, as
+            ``contamination="auto"`` does by its score: most of ``X`` should then be
+            normal.
+        smoothing : float, default=None
+            As in :meth:`anomaly_map`.
+
+        Returns
+        -------
+        boxes : list of ndarray of shape (n_boxes, 5)
+            One array an image: top, left, bottom and right (bottom and right
+            excluded) of each connected region, and the map's maximum in it; the
+            highest first.
+
+        Raises
+        ------
+        ImportError
+            If scikit-image is not installed (``pip install "skae[image]"``).
+        """
+        maps = self.anomaly_map(X, smoothing)
+        if threshold is None:
+            threshold = -robust_threshold(-maps.max(axis=(1, 2)), None)
+        return [boxes(anomaly_map, threshold) for anomaly_map in maps]
 
     def _fitted(self, X: Any, weights: np.ndarray | None) -> None:
         scores = -self._model.losses(X)

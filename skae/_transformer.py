@@ -1,11 +1,15 @@
 """AutoencoderTransformer: latents as features."""
 
+from collections.abc import Iterator
+
+import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from skae._base import BaseAutoencoder
 from skae._parameters import documented
-from skae.data.validate import like_caller
+from skae.data.validate import image_shape_of, like_caller
+from skae.maps import pixel_features
 
 
 @documented
@@ -127,6 +131,39 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         check_is_fitted(self)
         rows, weights = self._check_weights(sample_weight, self._check_X(X))
         return self._model.explained_variance(rows, weights)
+
+    def pixel_features(self, X):
+        """Features of every pixel, for segmentation: the scaled image and all stages' outputs.
+
+        The convolutional stages' maps are interpolated to the image's resolution.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width) or \
+                (n_samples, height, width, channels)
+            Images; of any size with ``patch_size`` and ``network="unet"``.
+
+        Returns
+        -------
+        features : ndarray of shape (n_samples, height, width, n_pixel_features), float32
+            A few hundred numbers a pixel: pass few images at a time.
+        """
+        return np.stack(list(self._pixel_features(X)))
+
+    def _pixel_features(self, X) -> Iterator[np.ndarray]:
+        """The features of an image at a time."""
+        check_is_fitted(self)
+        shape = image_shape_of(X)
+        if shape is None:
+            raise ValueError(
+                "pixel_features needs an array of images (n_samples, height, width[, channels]), "
+                "but X holds rows. Reshape them, and fit on images or with image_shape."
+            )
+        if self._input.is_patch:
+            images = self._image_array(X)
+        else:
+            images = np.asarray(self._check_X(X)[:]).reshape(-1, *shape)
+        return pixel_features(self._model, images, self._input)
 
     def _rebuilt(self, X):
         return self._model.reconstruct(self._check_X(X))

@@ -1,5 +1,6 @@
 """Predictions: batches of rows through a fitted network, under a memory bound."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from skae.data.validate import dense_chunks
 from skae.device import computing, device_or_cpu
 from skae.losses import LOSSES
 from skae.networks.build import Network, arrays_of, resized, restore
+from skae.networks.conv import stage_maps
+from skae.networks.modules import ModuleNetwork
 
 # Products of one or a few rows take other kernels, with other rounding. Filled up
 # to whole blocks, a row's result has the same bits in any batch.
@@ -114,6 +117,28 @@ class Model:
             return values / n_observed
 
         return self._map(X, cell_losses)
+
+    def pixel_features(self, X: Any) -> np.ndarray:
+        """Every pixel's features, (n, height, width, n_features): the scaled image and all stages.
+
+        Stages of lower resolution are interpolated.
+        """
+        network = self.network
+        assert isinstance(network, ModuleNetwork)
+        _, height, width = network.spec.input_shape
+
+        def features(batch: Batch) -> Tensor:
+            network.train(False)
+            images = network.shaped(batch.values)
+            maps = [images]
+            for stage in stage_maps(network.pair["encoder"], images):
+                # Stages see the image padded: their pixels are whole multiples of its own.
+                factor = 2 ** math.ceil(math.log2(height / stage.shape[2]))
+                wide = functional.interpolate(stage, scale_factor=factor, mode="bilinear")
+                maps.append(wide[..., :height, :width])
+            return torch.cat(maps, 1).permute(0, 2, 3, 1)
+
+        return self._map(X, features)
 
     def explained_variance(self, X: Any, weights: np.ndarray | None = None) -> float:
         """1 - SSE / SST over the observed cells of the scaled rows."""

@@ -1,32 +1,48 @@
-"""From images to images: restored ones, by tiles."""
+"""From images to images: restored ones, maps of anomalies and their boxes, features of pixels."""
+
+from collections.abc import Callable, Iterator
 
 import numpy as np
+from scipy import ndimage
 
 from skae.data.patches import blend_tiles
 from skae.data.spec import InputSpec
 from skae.inference import Model
-from skae.networks.build import takes_any_size
+from skae.networks.build import has_stages, takes_any_size
 
 # Side of a tile of a network without a bottleneck, and what two tiles share: more than
 # such a network sees around a pixel.
 _TILE, _OVERLAP = 256, 48
 
 
-def restore_images(model: Model, images: np.ndarray, patch: InputSpec) -> np.ndarray:
-    """Reconstruct images of any size with a model of patches.
+def restore_images(model: Model, images: np.ndarray, spec: InputSpec) -> np.ndarray:
+    """Reconstruct images (n, height, width[, channels]) of any size by a model of patches."""
+    return np.stack(list(_by_tiles(Model.reconstruct, model, images, spec)))
 
-    Parameters
-    ----------
-    model : Model
-    images : ndarray of shape (n, height, width[, channels])
-    patch : InputSpec
-        Of the patches that the model was trained on.
 
-    Returns
-    -------
-    restored : ndarray of the images' shape
+def pixel_features(model: Model, images: np.ndarray, spec: InputSpec) -> Iterator[np.ndarray]:
+    """Features of every pixel, (height, width, n_features), an image at a time."""
+    if not has_stages(model.network):
+        raise ValueError(
+            "pixel_features needs an estimator fitted with network='conv' or network='unet'."
+        )
+    if spec.is_patch:
+        return _by_tiles(Model.pixel_features, model, images, spec)
+    return (model.pixel_features(image.reshape(1, -1))[0] for image in images)
+
+
+def _by_tiles(
+    method: Callable[[Model, np.ndarray], np.ndarray],
+    model: Model,
+    images: np.ndarray,
+    spec: InputSpec,
+) -> Iterator[np.ndarray]:
+    """Apply a method of the model to overlapping tiles of each image, and blend the results.
+
+    Tiles have the size of the patches that the model was trained on, or a larger one
+    where the network takes it.
     """
-    n_channels, *size = patch.network_shape
+    n_channels, *size = spec.network_shape
     if (*images.shape, 1)[3] != n_channels:
         raise ValueError(
             f"X holds images of shape {images.shape[1:]}, but the patches of the fit have "
@@ -44,7 +60,36 @@ def restore_images(model: Model, images: np.ndarray, patch: InputSpec) -> np.nda
     overlap = [min(length // 2, _OVERLAP) for length in size]
 
     def restore(tiles: np.ndarray) -> np.ndarray:
-        return model.reconstruct(tiles.reshape(len(tiles), -1)).reshape(tiles.shape)
+        made = method(model, tiles.reshape(len(tiles), -1))
+        return made.reshape(tiles.shape) if made.ndim == 2 else made
 
-    restored = [blend_tiles(np.asarray(image), size, overlap, restore) for image in images]
-    return np.stack(restored)
+    for image in images:
+        yield blend_tiles(np.asarray(image), size, overlap, restore)
+
+
+def anomaly_maps(contributions: np.ndarray, smoothing: float) -> np.ndarray:
+    """Contributions of pixels to scores, smoothed, as maps whose means are the scores.
+
+    Parameters
+    ----------
+    contributions : ndarray of shape (n, height, width[, channels])
+        They add up to the score of an image.
+    smoothing : float
+        Standard deviation of the Gaussian, in pixels. It keeps the mean.
+    """
+    maps = contributions if contributions.ndim == 3 else contributions.sum(axis=3)
+    maps = maps * (maps.shape[1] * maps.shape[2])
+    return ndimage.gaussian_filter(maps, (0, smoothing, smoothing), mode="reflect")
+
+
+def boxes(anomaly_map: np.ndarray, threshold: float) -> np.ndarray:
+    """Boxes (top, left, bottom, right, score) around the regions above a threshold, best first."""
+    try:
+        from skimage.measure import label, regionprops
+    except ImportError as error:
+        raise ImportError(
+            'detect needs scikit-image. Install it with: pip install "skae[image]"'
+        ) from error
+    regions = regionprops(label(anomaly_map > threshold), intensity_image=anomaly_map)
+    found = [(*region.bbox, float(region.intensity_max)) for region in regions]
+    return np.array(sorted(found, key=lambda box: -box[4]), dtype=float).reshape(-1, 5)

@@ -43,6 +43,7 @@ FLOORS = [
     [["maps"]],
     [["_base"], ["_parameters"]],
     [["_transformer", "_denoiser"], ["_detector"]],
+    [["segmentation"]],
     [["__init__"]],
 ]
 ROOMS = {

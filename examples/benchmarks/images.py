@@ -59,7 +59,7 @@ DENOISER = {
     "scaling": None,
     "noise": "gaussian",
     "noise_level": SIGMA,
-    "max_epochs": 3,
+    "max_epochs": 4,
 }
 
 

@@ -59,23 +59,22 @@ def blend_tiles(
     size, overlap : tuple of int
         Of the tiles, down and across; no larger than the image.
     restore : callable
-        From tiles (m, *size[, channels]) to tiles of the same shape.
+        From tiles (m, *size[, channels]) to as many tiles of as many pixels.
 
     Returns
     -------
-    restored : ndarray of the image's shape, float
+    restored : ndarray of shape (height, width, ...), float
     """
     starts = [_starts(*lengths) for lengths in zip(image.shape, size, overlap, strict=False)]
     corners = [(top, left) for top in starts[0] for left in starts[1]]
     if len(corners) == 1:
         return restore(image[None])[0]
-    windows = [_window(*lengths) for lengths in zip(size, overlap, strict=True)]
-    window = np.multiply.outer(*windows).reshape(*size, *(1 for _ in image.shape[2:]))
-    total: np.ndarray | None = None
-    weight = np.zeros((*image.shape[:2], *window.shape[2:]))
     parts = [np.s_[top : top + size[0], left : left + size[1]] for top, left in corners]
     tiles = restore(np.stack([image[part] for part in parts]))
-    total = np.zeros(image.shape)
+    windows = [_window(*lengths) for lengths in zip(size, overlap, strict=True)]
+    window = np.multiply.outer(*windows).reshape(*size, *(1 for _ in tiles.shape[3:]))
+    total = np.zeros(image.shape[:2] + tiles.shape[3:])
+    weight = np.zeros(image.shape[:2] + window.shape[2:])
     for part, tile in zip(parts, tiles, strict=True):
         total[part] += tile * window
         weight[part] += window

@@ -70,6 +70,11 @@ def takes_any_size(network: Network) -> bool:
     return isinstance(network.spec, ModuleSpec) and isinstance(network.spec.builder, UnetBuilder)
 
 
+def has_stages(network: Network) -> bool:
+    """Whether the network is one of our convolutional ones."""
+    return isinstance(network.spec, ModuleSpec) and isinstance(network.spec.builder, ImageBuilder)
+
+
 def as_dtype(network: Network, dtype: torch.dtype) -> Network:
     """The network itself, or a copy with weights of another dtype."""
     if network.parameters.dtype == dtype:

@@ -223,6 +223,21 @@ class FromRow(nn.Module):
         return f"shape={self.shape}"
 
 
+def stage_maps(encoder: nn.Module, x: Tensor) -> list[Tensor]:
+    """What each stage of one of these networks makes of images, at its own resolution."""
+    assert isinstance(encoder, nn.Sequential)
+    if isinstance(encoder[0], Unet):
+        return encoder[0].features(x)
+    maps = []
+    for module in encoder:
+        if isinstance(module, nn.Flatten):
+            break
+        x = module(x)
+        if not isinstance(module, Pad):
+            maps.append(x)
+    return maps
+
+
 BUILDERS: dict[str, type[ImageBuilder]] = {"conv": ConvBuilder, "unet": UnetBuilder}
 
 # Channels of the stages where the user names none; one stage less than the image allows.
