@@ -1,7 +1,5 @@
 """AutoencoderTransformer: latents as features."""
 
-from collections.abc import Iterator
-
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
@@ -132,26 +130,27 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         rows, weights = self._check_weights(sample_weight, self._check_X(X))
         return self._model.explained_variance(rows, weights)
 
-    def pixel_features(self, X):
-        """Features of every pixel, for segmentation: the scaled image and all stages' outputs.
+    def pixel_features(self, X, scales=(1, 2, 4)):
+        """Features of every pixel, for segmentation.
 
-        The convolutional stages' maps are interpolated to the image's resolution.
+        Of a model of patches (``patch_size``) with a bottleneck: the pixel, and the
+        latents of the patches around it. Of a convolutional network: the scaled pixel,
+        and what each stage makes of it, interpolated to the image's resolution.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, height, width) or \
                 (n_samples, height, width, channels)
-            Images; of any size with ``patch_size`` and ``network="unet"``.
+            Images; of any size for a model of patches.
+        scales : tuple of int, default=(1, 2, 4)
+            For a model of patches: how many times as large the patches are taken,
+            from the image smoothed by half as much.
 
         Returns
         -------
         features : ndarray of shape (n_samples, height, width, n_pixel_features), float32
-            A few hundred numbers a pixel: pass few images at a time.
+            Up to a few hundred numbers a pixel: pass few images at a time.
         """
-        return np.stack(list(self._pixel_features(X)))
-
-    def _pixel_features(self, X) -> Iterator[np.ndarray]:
-        """The features of an image at a time."""
         check_is_fitted(self)
         shape = image_shape_of(X)
         if shape is None:
@@ -163,7 +162,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             images = self._image_array(X)
         else:
             images = np.asarray(self._check_X(X)[:]).reshape(-1, *shape)
-        return pixel_features(self._model, images, self._input)
+        return np.stack(list(pixel_features(self._model, images, self._input, scales)))
 
     def _rebuilt(self, X):
         return self._model.reconstruct(self._check_X(X))

@@ -1,6 +1,6 @@
 """From images to images: restored ones, maps of anomalies and their boxes, features of pixels."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from scipy import ndimage
@@ -20,15 +20,57 @@ def restore_images(model: Model, images: np.ndarray, spec: InputSpec) -> np.ndar
     return np.stack(list(_by_tiles(Model.reconstruct, model, images, spec)))
 
 
-def pixel_features(model: Model, images: np.ndarray, spec: InputSpec) -> Iterator[np.ndarray]:
+def pixel_features(
+    model: Model, images: np.ndarray, spec: InputSpec, scales: Sequence[int]
+) -> Iterator[np.ndarray]:
     """Features of every pixel, (height, width, n_features), an image at a time."""
+    if spec.is_patch and not takes_any_size(model.network):
+        return (_dense_latents(model, np.asarray(image), spec, scales) for image in images)
     if not has_stages(model.network):
         raise ValueError(
-            "pixel_features needs an estimator fitted with network='conv' or network='unet'."
+            "pixel_features needs patches or convolutions. Fit a DenoisingAutoencoder with a "
+            "patch_size, or with network='conv' or 'unet'."
         )
     if spec.is_patch:
         return _by_tiles(Model.pixel_features, model, images, spec)
     return (model.pixel_features(image.reshape(1, -1))[0] for image in images)
+
+
+def _dense_latents(
+    model: Model, image: np.ndarray, spec: InputSpec, scales: Sequence[int]
+) -> np.ndarray:
+    """The pixel, and the latents of the patches around it at each scale.
+
+    At scale s a patch is s times as wide, and every s-th pixel of the image, smoothed
+    by half of that, is taken: an image pyramid without loss of resolution.
+    """
+    n_channels, *size = spec.network_shape
+    image = _of_channels(image, n_channels).astype(np.float32)
+    height, width, _ = image.shape
+    features = [image]
+    for scale in scales:
+        smooth = image
+        if scale > 1:
+            smooth = ndimage.gaussian_filter(image, (scale / 2, scale / 2, 0), mode="reflect")
+        spans = [(length - 1) * scale + 1 for length in size]
+        margins = [(span // 2, span - 1 - span // 2) for span in spans]
+        padded = np.pad(smooth, (*margins, (0, 0)), mode="symmetric")
+        windows = np.lib.stride_tricks.sliding_window_view(padded, spans, axis=(0, 1))
+        windows = windows[..., ::scale, ::scale].transpose(0, 1, 3, 4, 2)
+        rows = (model.encode(row.reshape(width, -1)) for row in windows[:height])
+        features.append(np.stack(list(rows)))
+    return np.concatenate(features, axis=2)
+
+
+def _of_channels(image: np.ndarray, n_channels: int) -> np.ndarray:
+    """The image as (height, width, channels)."""
+    image = image.reshape(*image.shape[:2], -1)
+    if image.shape[2] != n_channels:
+        raise ValueError(
+            f"X holds images of {image.shape[2]} channels, but the patches of the fit have "
+            f"{n_channels} channels. Pass images with as many."
+        )
+    return image
 
 
 def _by_tiles(
@@ -43,11 +85,7 @@ def _by_tiles(
     where the network takes it.
     """
     n_channels, *size = spec.network_shape
-    if (*images.shape, 1)[3] != n_channels:
-        raise ValueError(
-            f"X holds images of shape {images.shape[1:]}, but the patches of the fit have "
-            f"{n_channels} channels. Pass images with as many."
-        )
+    _of_channels(images[0], n_channels)
     height, width = images.shape[1:3]
     if takes_any_size(model.network):
         size = [min(height, _TILE), min(width, _TILE)]

@@ -115,9 +115,26 @@ def test_pixel_features_of_patches_are_those_of_the_whole_image():
     np.testing.assert_allclose(corner[:40, :40], features[:40, :40], atol=1e-4)
 
 
+def test_pixel_features_of_patches_are_their_latents_at_every_scale():
+    autoencoder = DenoisingAutoencoder(patch_size=(4, 5), n_components=3, max_epochs=2)
+    images = NORMAL[:5, :, :20].astype(np.float32)
+    features = autoencoder.fit(images).pixel_features(images, scales=(1, 2))
+    assert features.shape == (5, 24, 20, 1 + 3 + 3)
+    np.testing.assert_array_equal(features[..., 0], images)
+    # The patch around pixel (10, 7): rows 8 to 11, columns 5 to 9.
+    latents = autoencoder.transform(images[:, 8:12, 5:10])
+    np.testing.assert_allclose(features[:, 10, 7, 1:4], latents, atol=1e-5)
+    # Around a pixel at the edge the image is reflected.
+    corner = np.pad(images, ((0, 0), (2, 1), (2, 2)), mode="symmetric")[:, :4, :5]
+    np.testing.assert_allclose(features[:, 0, 0, 1:4], autoencoder.transform(corner), atol=1e-5)
+    # A plain image is the same at all scales.
+    plain = autoencoder.pixel_features(np.full((1, 9, 11), 0.3, dtype=np.float32), scales=(1, 3))
+    np.testing.assert_allclose(plain[..., 1:4], plain[..., 4:], atol=1e-5)
+
+
 def test_pixel_features_need_convolutions_and_images():
     autoencoder = AutoencoderTransformer(max_epochs=1).fit(NORMAL)
-    with pytest.raises(ValueError, match="network='conv'"):
+    with pytest.raises(ValueError, match="patch_size, or with network='conv'"):
         autoencoder.pixel_features(NORMAL)
     with pytest.raises(ValueError, match="needs an array of images"):
         autoencoder.pixel_features(NORMAL.reshape(200, -1))

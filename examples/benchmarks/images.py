@@ -53,13 +53,14 @@ SIGMA = 25 / 255
 DENOISER = {
     "network": "unet",
     "hidden_layer_sizes": (64, 128),
+    "normalization": "batch",
     "patch_size": 48,
     "batch_size": 32,
     "precision": "bfloat16",
     "scaling": None,
     "noise": "gaussian",
     "noise_level": SIGMA,
-    "max_epochs": 4,
+    "max_epochs": 5,
 }
 
 
