@@ -35,8 +35,8 @@ class DenoisingAutoencoder(AutoencoderTransformer):
     noise : {"masking", "gaussian", "salt_and_pepper", "swap", "affine", \
             "block_masking"}, callable or tuple, default="masking"
         Corruption of the scaled input in training: cells set to the feature's
-        centre, normal noise added, cells set to the feature's extremes, or cells
-        taken from another row; for images also "affine", which turns, scales and
+        centre (whole pixels, of images with channels), normal noise added, cells set
+        to the feature's extremes, or cells taken from another row; for images also "affine", which turns, scales and
         shifts them, and "block_masking", which masks square blocks. A callable
         ``(rows, generator) -> rows`` gets a float tensor of shape (1, n, n_features)
         and a ``torch.Generator``. Those of a tuple act one after another.

@@ -34,7 +34,7 @@ PARAMETERS = """n_components : int or "auto", default="auto"
         pixels (all features start at one minimum and at least half of them reach
         half of the common range); else "standard".
     normalization : {"batch", "layer"} or None, default=None
-        Normalization of the hidden layers.
+        Normalization of the hidden layers. A "unet" takes "batch" for None.
     dropout : float in [0, 1), default=0.0
         Share of hidden units that are set to zero in training.
     weight_decay : float, default=0.0

@@ -136,15 +136,15 @@ def _affine(level: float, images: ImageSpace) -> Corrupt:
     return corrupt
 
 
-def _block_masking(level: float, images: ImageSpace) -> Corrupt:
+def _block_masking(level: float, images: ImageSpace, side: int | None = None) -> Corrupt:
     """Set a share ``level`` of the image to its centre, in square blocks.
 
-    Their side is a quarter of the shorter one of the image; the grid in which
-    they lie starts anywhere.
+    Their side is a quarter of the shorter one of the image, if not given; the grid
+    in which they lie starts anywhere.
     """
     like, shape = images.origin, images.shape
     height, width, _ = shape
-    side = max(1, min(height, width) // 4)
+    side = max(1, min(height, width) // 4) if side is None else side
     n_down, n_across = -(-height // side) + 1, -(-width // side) + 1
     table = _table(_uniform(), like, n_down * n_across + 2)
     y = torch.arange(height, device=like.device)
@@ -200,6 +200,9 @@ def make_noise(
     assert not isinstance(level, tuple)
     if callable(kind):
         return _from_callable(kind, seed)
+    if kind == "masking" and images is not None and images.shape[2] > 1:
+        # Where a pixel is missing, so are all of its channels.
+        return _block_masking(level, images, side=1)
     if kind in NOISES:
         return NOISES[kind](level, low, high)
     assert images is not None

@@ -125,3 +125,11 @@ def test_noises_of_a_tuple_act_one_after_another():
     np.testing.assert_allclose((both - first).std(), 0.1, rtol=0.05)
     twice = _noisy_images(("block_masking", "block_masking"), 0.3)
     np.testing.assert_allclose((twice == 0).double().mean(), 1 - 0.7**2, atol=0.03)
+
+
+def test_masking_takes_all_channels_of_a_pixel():
+    masked = _noisy_images("masking", 0.3) == 0
+    assert torch.equal(masked[..., 0], masked[..., 1])
+    np.testing.assert_allclose(masked.double().mean(), 0.3, atol=0.02)
+    neighbours = masked[:, :, 1:, 0].double().flatten(), masked[:, :, :-1, 0].double().flatten()
+    assert abs(np.corrcoef(*neighbours)[0, 1]) < 0.02

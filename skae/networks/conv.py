@@ -243,6 +243,9 @@ BUILDERS: dict[str, type[ImageBuilder]] = {"conv": ConvBuilder, "unet": UnetBuil
 # Channels of the stages where the user names none; one stage less than the image allows.
 _CHANNELS = {"conv": (32, 64, 64), "unet": (48, 96)}
 
+# Normalization where the user names none: without, a U-net learns slowly or diverges.
+_NORMALIZATION = {"conv": None, "unet": "batch"}
+
 
 def image_builder(
     name: str,
@@ -274,7 +277,7 @@ def image_builder(
             f"of {height} x {width} pixels can be halved {most} times, and must be at least once. "
             f"Pass another number of stages."
         )
-    return BUILDERS[name](channels, activation, normalization, dropout)
+    return BUILDERS[name](channels, activation, normalization or _NORMALIZATION[name], dropout)
 
 
 def _fan_in(module: nn.Module) -> float:
