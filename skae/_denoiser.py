@@ -36,8 +36,9 @@ class DenoisingAutoencoder(AutoencoderTransformer):
             "block_masking"}, callable or tuple, default="masking"
         Corruption of the scaled input in training: cells set to the feature's
         centre (whole pixels, of images with channels), normal noise added, cells set
-        to the feature's extremes, or cells taken from another row; for images also "affine", which turns, scales and
-        shifts them, and "block_masking", which masks square blocks. A callable
+        to the feature's extremes, or cells taken from another row; for images also
+        "affine", which turns, scales and shifts them, and "block_masking", which
+        masks square blocks. A callable
         ``(rows, generator) -> rows`` gets a float tensor of shape (1, n, n_features)
         and a ``torch.Generator``. Those of a tuple act one after another.
     noise_level : float or tuple of float, default=0.2

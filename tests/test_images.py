@@ -1,5 +1,7 @@
 """Image arrays: the same as their rows, in the caller's shape."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
@@ -127,3 +129,18 @@ def test_images_of_another_shape_are_refused():
         AutoencoderTransformer(**MLP, image_shape=(4, 16)).fit(DIGITS)
     with pytest.raises(ValueError, match="63 features"):
         autoencoder.transform(ROWS[:, 1:])
+
+
+@pytest.mark.parametrize("crop", [np.s_[:], np.s_[:, 2:, 1:]])
+def test_a_memory_map_is_never_copied_whole(tmp_path, crop):
+    path = tmp_path / "images.npy"
+    stored = np.lib.format.open_memmap(path, "w+", dtype=np.uint8, shape=(3000, 64, 64))
+    stored[:] = np.random.default_rng(0).integers(256, size=(3000, 1, 64))
+    stored.flush()
+    images = np.load(path, mmap_mode="r")[crop]
+    detector = AutoencoderAnomalyDetector(**MLP).fit(images[:200])
+    tracemalloc.start()
+    detector.score_samples(images)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3_000_000, "a quarter of the bytes in the file"
