@@ -1,6 +1,5 @@
 """Predictions: batches of rows through a fitted network, under a memory bound."""
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from skae.data.validate import dense_chunks
 from skae.device import computing, device_or_cpu
 from skae.losses import LOSSES
 from skae.networks.build import Network, arrays_of, resized, restore
-from skae.networks.conv import stage_maps
+from skae.networks.conv import padded_length, stage_maps
 from skae.networks.modules import ModuleNetwork
 
 # Products of one or a few rows take other kernels, with other rounding. Filled up
@@ -132,8 +131,7 @@ class Model:
             images = network.shaped(batch.values)
             maps = [images]
             for stage in stage_maps(network.pair["encoder"], images):
-                # Stages see the image padded: their pixels are whole multiples of its own.
-                factor = 2 ** math.ceil(math.log2(height / stage.shape[2]))
+                factor = padded_length(network.pair["encoder"], height) // stage.shape[2]
                 wide = functional.interpolate(stage, scale_factor=factor, mode="bilinear")
                 maps.append(wide[..., :height, :width])
             return torch.cat(maps, 1).permute(0, 2, 3, 1)

@@ -223,6 +223,12 @@ class FromRow(nn.Module):
         return f"shape={self.shape}"
 
 
+def padded_length(encoder: nn.Module, length: int) -> int:
+    """Height or width of an image as the stages see it."""
+    multiple = next(module.multiple for module in encoder.modules() if isinstance(module, Pad))
+    return length + -length % multiple
+
+
 def stage_maps(encoder: nn.Module, x: Tensor) -> list[Tensor]:
     """What each stage of one of these networks makes of images, at its own resolution."""
     assert isinstance(encoder, nn.Sequential)
