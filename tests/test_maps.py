@@ -4,8 +4,8 @@ import builtins
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 from sklearn.base import clone
-from sklearn.datasets import load_sample_image
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -103,7 +103,7 @@ def test_pixel_features_start_with_the_scaled_image():
 
 
 def test_pixel_features_of_patches_are_those_of_the_whole_image():
-    photo = load_sample_image("china.jpg")[:300, :300, 0] / 255.0
+    photo = gaussian_filter(RNG.normal(size=(300, 300)), 2)
     unet = DenoisingAutoencoder(
         **CONV | {"network": "unet"}, patch_size=16, noise="gaussian", scaling=None
     ).fit(photo[None, :60, :60])
