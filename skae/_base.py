@@ -1,11 +1,12 @@
 """What all estimators share: the constructor's contract, fit, partial_fit and validation.
 
-The only file that touches what scikit-learn keeps private.
+With ``_callbacks.py`` all that touches what scikit-learn keeps private.
 """
 
 import copy
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, Self
@@ -28,15 +29,17 @@ from sklearn.utils.validation import (
 )
 from torch import nn
 
+from skae._callbacks import CallbackEpochs, CallbackSupportMixin
 from skae.data.batches import Rows, load_rows
-from skae.data.scale import Scaler, fit_scaler
+from skae.data.scale import Scaler, fit_pixel_scaler, fit_scaler
 from skae.data.spec import InputSpec
-from skae.data.validate import dense_chunks
+from skae.data.validate import as_rows, dense_chunks, image_shape_of
 from skae.device import computing, resolve_device, resolve_precision, trains_exactly
 from skae.inference import Model
 from skae.losses import LOSSES
 from skae.networks.activations import ACTIVATIONS
 from skae.networks.build import Network, Spec, arrays_of, as_dtype, initialize, restore
+from skae.networks.conv import BUILDERS, image_builder
 from skae.networks.dense import DenseSpec
 from skae.networks.modules import ModuleSpec
 from skae.randomness import draw_seed, member_seeds
@@ -45,13 +48,6 @@ from skae.training.loop import train
 from skae.training.monitor import Monitor, ProgressPrinter
 from skae.training.optimizers import OPTIMIZERS
 from skae.training.plan import SCHEDULES, TrainingPlan, TrainState
-
-try:
-    from sklearn.callback import CallbackSupportMixin
-except ImportError:  # scikit-learn < 1.9
-
-    class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Stands in where scikit-learn has no callbacks yet."""
 
 
 def all_or_nothing(method: Callable) -> Callable:
@@ -80,7 +76,7 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
             "array-like",
             Interval(Integral, 1, None, closed="left"),
         ],
-        "network": [StrOptions({"auto", "mlp"}), callable],
+        "network": [StrOptions({"auto", "mlp", "conv"}), callable],
         "image_shape": [None, "array-like"],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "loss": [StrOptions(set(LOSSES))],
@@ -263,6 +259,7 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         tags.input_tags.sparse = True
+        tags.input_tags.three_d_array = True
         tags.requires_fit = True
         return tags
 
@@ -286,11 +283,38 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
 
     def _check_X(self, X, reset: bool = False) -> Any:
         """Rows as an array of numbers or a CSR matrix, in the caller's dtype."""
+        shape = image_shape_of(X)
+        if shape is not None:
+            return self._check_images(X, shape, reset)
         rows = validate_data(
             self, X, reset=reset, accept_sparse="csr", dtype="numeric", ensure_all_finite=False
         )
+        if reset:
+            self._input = InputSpec(rows.shape[1], self._given_shape())
         # scikit-learn converts objects, but not those of a polars frame with text in it.
         return rows.astype(np.float64) if rows.dtype.kind == "O" else rows
+
+    def _check_images(self, X, shape: tuple[int, ...], reset: bool) -> Any:
+        """Images (n, height, width[, channels]) as rows."""
+        expected = self._given_shape() or shape if reset else self._input.image_shape
+        if expected is None or _with_channels(shape) != _with_channels(expected):
+            wanted = expected or f"rows of {self._input.n_features} features"
+            raise ValueError(
+                f"X holds images of shape {shape}, but {type(self).__name__} expects {wanted}. "
+                f"Pass such data, or fit on images of this shape, with image_shape=None."
+            )
+        if reset:
+            self._input = InputSpec(math.prod(shape), expected, as_rows=False)
+            self.n_features_in_ = self._input.n_features
+            if hasattr(self, "feature_names_in_"):
+                del self.feature_names_in_
+        return as_rows(self._image_array(X))
+
+    def _image_array(self, X) -> np.ndarray:
+        return check_array(X, dtype="numeric", allow_nd=True, ensure_all_finite=False)
+
+    def _given_shape(self) -> tuple[int, ...] | None:
+        return None if self.image_shape is None else sizes_of("image_shape", self.image_shape)
 
     def _check_latents(self, Z) -> np.ndarray:
         check_is_fitted(self)
@@ -314,15 +338,20 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
             )
         return (X, weights) if positive.all() else (X[positive], weights[positive])
 
+    def _training_rows(self, X, sample_weight, reset: bool) -> tuple[Any, np.ndarray | None]:
+        """What is trained on: the rows of positive weight."""
+        return self._check_weights(sample_weight, self._check_X(X, reset))
+
     def _train(self, X, y, sample_weight, resume: bool, one_pass: bool) -> None:
-        checked = self._check_X(X, reset=not resume)
-        checked, weights = self._check_weights(sample_weight, checked)
+        checked, weights = self._training_rows(X, sample_weight, reset=not resume)
         device = resolve_device(self.device)
         dtype, product_dtype = resolve_precision(self.precision, device)
         spec = self._network_spec(checked.shape[1])
         plan = self._plan(checked.shape[0], product_dtype, one_pass)
         train_dtype = dtype
-        if trains_exactly(checked.shape[0], plan.batch_size, device):
+        # Convolutions have no fast kernels in float64.
+        exact = trains_exactly(checked.shape[0], plan.batch_size, device)
+        if exact and self.network not in BUILDERS:
             train_dtype = torch.float64
             plan = dataclasses.replace(plan, product_dtype=train_dtype)
         scaler = self._model.scaler if resume else self._fit_scaler(checked, weights)
@@ -360,7 +389,7 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         progress = None
         if self.verbose:
             progress = ProgressPrinter(type(self).__name__, plan.max_epochs)
-        epochs = _CallbackEpochs(
+        epochs = CallbackEpochs(
             self, plan.max_epochs, data, lambda: self._attributes_of(fitted_model())
         )
 
@@ -382,7 +411,7 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
 
     def _attributes_of(self, model: Model) -> dict[str, Any]:
         """Fitted attributes of an estimator that could predict with this model now."""
-        names = ("n_features_in_", "feature_names_in_")
+        names = ("n_features_in_", "feature_names_in_", "_input")
         return {name: getattr(self, name) for name in names if hasattr(self, name)} | {
             "_model": copy.deepcopy(model),
             "n_components_": self._n_latents(model.n_features),
@@ -416,7 +445,10 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
             for part, rows in dense_chunks(X):
                 yield rows, None if weights is None else weights[part]
 
-        return fit_scaler(self.scaling, chunks, bounded=self.loss == "log_loss")
+        bounded = self.loss == "log_loss"
+        if self._input.is_patch or (self.network in BUILDERS and self.scaling == "auto"):
+            return fit_pixel_scaler(self.scaling, chunks, bounded, self._input.network_shape[0])
+        return fit_scaler(self.scaling, chunks, bounded)
 
     def _check_targets(self, rows: Rows) -> None:
         if self.loss != "log_loss":
@@ -439,31 +471,44 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         return restore(spec, arrays_of(old.state()), resolve_device(self.device), train_dtype)
 
     def _n_latents(self, n_features: int) -> int:
+        if self.network == "unet":
+            if self.n_components != "auto":
+                raise ValueError(
+                    f"network='unet' has no bottleneck: n_components={self.n_components!r} must be "
+                    f"'auto'. Pass network='conv' for so many latents."
+                )
+            return n_features
         if isinstance(self.n_components, str):
             return defaults.n_components(n_features)
         return int(self.n_components)
 
     def _network_spec(self, n_features: int) -> Spec:
-        shape = None if self.image_shape is None else _sizes("image_shape", self.image_shape)
-        input_spec = InputSpec(n_features, shape)
         latents = self._n_latents(n_features)
         sparsity = None if self.sparsity is None else int(self.sparsity)
-        if callable(self.network):
-            return ModuleSpec(
-                self.network, input_spec.network_shape, latents, sparsity, bool(self.compile)
-            )
         hidden = self.hidden_layer_sizes
-        if isinstance(hidden, str):
-            hidden = defaults.hidden_layer_sizes(n_features)
+        if not isinstance(hidden, str):
+            hidden = sizes_of("hidden_layer_sizes", hidden)
+        builder = self._builder(hidden)
+        if builder is not None:
+            shape = self._input.network_shape
+            return ModuleSpec(builder, shape, latents, sparsity, bool(self.compile))
         return DenseSpec(
             n_features,
-            _sizes("hidden_layer_sizes", hidden),
+            defaults.hidden_layer_sizes(n_features) if isinstance(hidden, str) else hidden,
             (latents,) * self._n_members(),
             self.activation,
             self.normalization,
             float(self.dropout),
             sparsity,
         )
+
+    def _builder(self, hidden: Any) -> Callable | None:
+        """What builds the network's modules; None for the dense network."""
+        if callable(self.network) or self.network in ("auto", "mlp"):
+            return self.network if callable(self.network) else None
+        channels = None if isinstance(hidden, str) else hidden
+        settings = (self.activation, self.normalization, float(self.dropout))
+        return image_builder(self.network, self._input.image_shape, channels, *settings)
 
     def _plan(self, n_rows: int, product_dtype: torch.dtype, one_pass: bool) -> TrainingPlan:
         n_rows, n_members = self._n_rows_of_member(n_rows), self._n_members()
@@ -497,8 +542,9 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
             seeds=member_seeds(draw_seed(self.random_state), n_members),
             product_dtype=product_dtype,
             noise=self.noise,
-            noise_level=float(self.noise_level),
+            noise_level=self.noise_level,
             max_samples=n_rows,
+            image_shape=self._input.image_shape,
         )
 
 
@@ -511,49 +557,14 @@ def _changes(old: Spec, new: Spec) -> str:
     return "; ".join(changes) or "precision was another"
 
 
-def _sizes(name: str, value: Any) -> tuple[int, ...]:
+def _with_channels(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return shape if len(shape) == 3 else (*shape, 1)
+
+
+def sizes_of(name: str, value: Any) -> tuple[int, ...]:
     """A tuple of positive integers from a parameter; an integer alone is a tuple of one."""
     sizes = (value,) if isinstance(value, Integral) else tuple(value)
     for size in sizes:
         if not isinstance(size, Integral) or isinstance(size, (bool, np.bool_)) or size < 1:
             raise ValueError(f"{name}={value!r} must hold positive integers, got {size!r}.")
     return tuple(int(size) for size in sizes)
-
-
-class _CallbackEpochs:
-    """scikit-learn's callbacks (from 1.9 on), an epoch a task; nothing where there are none."""
-
-    def __init__(self, estimator: Any, max_epochs: int, data: tuple, attributes: Callable):
-        self._context: Any = None
-        if not hasattr(estimator, "_init_callback_context"):
-            return
-        X, y, sample_weight = data
-        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        self._arguments = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
-        self._attributes = attributes
-        self._context = estimator._init_callback_context(max_subtasks=max_epochs)
-        self._context.call_on_fit_task_begin(**self._arguments)
-        self._n_left = max_epochs
-        self._begin()
-
-    def _begin(self) -> None:
-        self._epoch = self._context.subcontext(task_name="epoch")
-        self._epoch.call_on_fit_task_begin(**self._arguments)
-
-    def next(self, is_last: bool) -> bool:
-        """End this epoch's task and begin the next one; True if a callback asks to stop."""
-        if self._context is None:
-            return False
-        stop = self._epoch.call_on_fit_task_end(
-            **self._arguments, reconstruction_attributes=self._attributes
-        )
-        self._n_left -= 1
-        if self._n_left and not stop and not is_last:
-            self._begin()
-        return bool(stop)
-
-    def close(self) -> None:
-        if self._context is not None:
-            self._context.call_on_fit_task_end(
-                **self._arguments, reconstruction_attributes=self._attributes
-            )

@@ -19,9 +19,10 @@ from skae._base import (
     all_or_nothing,
 )
 from skae._parameters import documented
-from skae.data.validate import like_caller
+from skae.data.validate import image_shape_of, like_caller
 from skae.inference import Model
-from skae.randomness import subsamples
+from skae.maps import anomaly_maps, boxes
+from skae.randomness import SCORE_STREAM, subsamples
 from skae.scoring import CALIBRATION_ROWS, SCORES, Scorer, fit_scorer
 from skae.thresholds import Typical, contamination_threshold
 from skae.training.plan import TrainingPlan
@@ -278,6 +279,69 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
             contributions = self._model.map_joint(rows, self._scorer.contributions)
         return like_caller(contributions, X, getattr(self, "feature_names_in_", None))
 
+    def anomaly_map(self, X, smoothing=None):
+        """Where in an image the anomaly is.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width) or \
+                (n_samples, height, width, channels)
+            Images, of the shape of those in the fit.
+        smoothing : float, default=None
+            Standard deviation of the Gaussian that smooths the maps, in pixels. None
+            is a 32nd of the shorter side.
+
+        Returns
+        -------
+        maps : ndarray of shape (n_samples, height, width)
+            Higher is more anomalous. The mean of a map is the image's mean loss, minus
+            its score with ``anomaly_score="reconstruction"``; its maximum is a score
+            that minds a small defect.
+        """
+        check_is_fitted(self)
+        shape = image_shape_of(X)
+        if shape is None:
+            raise ValueError(
+                "anomaly_map needs an array of images (n_samples, height, width[, channels]), but "
+                "X holds rows. Reshape them, and fit on images or with image_shape."
+            )
+        smoothing = min(shape[:2]) / 32 if smoothing is None else smoothing
+        losses = self._model.contributions(self._check_X(X))
+        return anomaly_maps(like_caller(losses, X), smoothing)
+
+    def detect(self, X, threshold=None, smoothing=None):
+        """Boxes around the defects of images.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width) or \
+                (n_samples, height, width, channels)
+            Images, of the shape of those in the fit.
+        threshold : float, default=None
+            Pixels of the :meth:`anomaly_map` above it are anomalous. None takes the
+            threshold that ``contamination="auto"`` would, by the maxima of these maps:
+            most of ``X`` should then be normal.
+        smoothing : float, default=None
+            As in :meth:`anomaly_map`.
+
+        Returns
+        -------
+        boxes : list of ndarray of shape (n_boxes, 5)
+            One array an image: top, left, bottom and right (bottom and right
+            excluded) of each connected region, and the map's maximum in it; the
+            highest first.
+
+        Raises
+        ------
+        ImportError
+            If scikit-image is not installed (``pip install "skae[image]"``).
+        """
+        maps = self.anomaly_map(X, smoothing)
+        if threshold is None:
+            highest = -maps.max(axis=(1, 2))
+            threshold = -Typical.of(highest, None, is_error=True).unusual(highest, None)
+        return [boxes(anomaly_map, threshold) for anomaly_map in maps]
+
     @all_or_nothing
     def calibrate(self, X, sample_weight=None) -> Self:
         """Calibrate scores and threshold on other rows, without training.
@@ -344,7 +408,7 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
         self, X: Any, weights: np.ndarray | None, seeds: tuple[int, ...], trained: torch.Tensor
     ) -> None:
         """Fit what scores latents and residuals, and the threshold."""
-        some = subsamples(X.shape[0], CALIBRATION_ROWS, seeds[:1])[0]
+        some = subsamples(X.shape[0], CALIBRATION_ROWS, seeds[:1], SCORE_STREAM)[0]
         sample = X if len(some) == X.shape[0] else X[some.numpy()]
         sample_weights = np.ones(len(some)) if weights is None else weights[some.numpy()]
         if self.anomaly_score == "reconstruction":

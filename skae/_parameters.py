@@ -6,14 +6,20 @@ PARAMETERS = """n_components : int or "auto", default="auto"
         Widths of the encoder's hidden layers; the decoder mirrors them. "auto" is
         two layers, the second half as wide as the first: 128 and 64 for tables, up
         to 512 and 256 for rows of hundreds of features.
-    network : {"auto", "mlp"} or callable, default="auto"
+    network : {"auto", "mlp", "conv", "unet"} or callable, default="auto"
         "mlp" (the choice of "auto") is the dense network of ``hidden_layer_sizes``.
+        "conv" is a convolutional network for images: ``hidden_layer_sizes`` are the
+        channels of its stages, each of which halves height and width ("auto" is 32,
+        64 and 64, or one stage less than the image allows). "unet", for
+        :class:`DenoisingAutoencoder` alone, adds a learned correction to the image;
+        it has no bottleneck, and its latents are the restored image.
         A callable ``(input_shape, n_components) -> (encoder, decoder)`` returns a
         pair of ``torch.nn.Module``; ``input_shape`` is ``(n_features,)``, or
         ``(channels, height, width)`` where ``image_shape`` is given.
     image_shape : tuple of int, default=None
         ``(height, width)`` or ``(height, width, channels)`` of the image that each
-        row holds, for a ``network`` that wants images.
+        row holds, for a ``network`` or a noise that wants images. An array of images
+        has its shape by itself.
     activation : {"relu", "tanh", "logistic", "elu", "gelu", "silu"}, default="silu"
         Activation of the hidden layers.
     loss : {"squared_error", "absolute_error", "huber", "log_loss"}, \
@@ -28,7 +34,7 @@ PARAMETERS = """n_components : int or "auto", default="auto"
         pixels (all features start at one minimum and at least half of them reach
         half of the common range); else "standard".
     normalization : {"batch", "layer"} or None, default=None
-        Normalization of the hidden layers.
+        Normalization of the hidden layers. A "unet" takes "batch" for None.
     dropout : float in [0, 1), default=0.0
         Share of hidden units that are set to zero in training.
     weight_decay : float, default=0.0

@@ -1,11 +1,13 @@
 """AutoencoderTransformer: latents as features."""
 
+import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from skae._base import BaseAutoencoder
 from skae._parameters import documented
-from skae.data.validate import like_caller
+from skae.data.validate import image_shape_of, like_caller
+from skae.maps import pixel_features
 
 
 @documented
@@ -72,6 +74,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             Rows in the units of the training data; a DataFrame if ``X`` is one.
         """
         values = self._model.decode(self._check_latents(X))
+        values = values.reshape(-1, *self._input.caller_shape)
         return like_caller(values, X, self._columns())
 
     def reconstruct(self, X):
@@ -88,7 +91,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             In the units of the training data; a DataFrame if ``X`` is one.
         """
         check_is_fitted(self)
-        return like_caller(self._model.reconstruct(self._check_X(X)), X, self._columns())
+        return like_caller(self._rebuilt(X), X, self._columns())
 
     def score_samples(self, X):
         """Negative reconstruction loss of each row; higher is more normal.
@@ -126,6 +129,43 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         check_is_fitted(self)
         rows, weights = self._check_weights(sample_weight, self._check_X(X))
         return self._model.explained_variance(rows, weights)
+
+    def pixel_features(self, X, scales=(1, 2, 4)):
+        """Features of every pixel, for segmentation.
+
+        Of a model of patches (``patch_size``) with a bottleneck: the pixel, and the
+        latents of the patches around it. Of a convolutional network: the scaled pixel,
+        and what each stage makes of it, interpolated to the image's resolution.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width) or \
+                (n_samples, height, width, channels)
+            Images; of any size for a model of patches.
+        scales : tuple of int, default=(1, 2, 4)
+            For a model of patches: how many times as large the patches are taken,
+            from the image smoothed by half as much.
+
+        Returns
+        -------
+        features : ndarray of shape (n_samples, height, width, n_pixel_features), float32
+            Up to a few hundred numbers a pixel: pass few images at a time.
+        """
+        check_is_fitted(self)
+        shape = image_shape_of(X)
+        if shape is None:
+            raise ValueError(
+                "pixel_features needs an array of images (n_samples, height, width[, channels]), "
+                "but X holds rows. Reshape them, and fit on images or with image_shape."
+            )
+        if self._input.is_patch:
+            images = self._image_array(X)
+        else:
+            images = np.asarray(self._check_X(X)[:]).reshape(-1, *shape)
+        return np.stack(list(pixel_features(self._model, images, self._input, scales)))
+
+    def _rebuilt(self, X):
+        return self._model.reconstruct(self._check_X(X))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

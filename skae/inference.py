@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from skae.data.scale import Scaler
+from skae.data.scale import AffineScaler, Scaler
 from skae.data.validate import dense_chunks
 from skae.device import computing, device_or_cpu
 from skae.losses import LOSSES
-from skae.networks.build import Network, arrays_of, restore
+from skae.networks.build import Network, arrays_of, resized, restore
+from skae.networks.conv import padded_length, stage_maps
+from skae.networks.modules import ModuleNetwork
 
 # Products of one or a few rows take other kernels, with other rounding. Filled up
 # to whole blocks, a row's result has the same bits in any batch.
@@ -66,6 +68,16 @@ class Model:
         self.__dict__.update(state)
         # The device of the fit may be absent here.
         self.network = restore(spec, arrays, device_or_cpu(device))
+
+    def resized(self, image_shape: tuple[int, int], n_channels: int) -> "Model":
+        """The model for images of another height and width, if its network takes them."""
+        assert isinstance(self.scaler, AffineScaler)
+        n_pixels = image_shape[0] * image_shape[1]
+        scaler = AffineScaler(
+            self.scaler.center[:n_channels], self.scaler.scale[:n_channels], self.scaler.name
+        )
+        network = resized(self.network, (n_channels, *image_shape))
+        return Model(network, scaler.repeated(n_pixels), self.loss, n_pixels * n_channels)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -124,6 +136,27 @@ class Model:
             return function(joint, batch.values.cpu().double())
 
         return self._map(X, apply)
+
+    def pixel_features(self, X: Any) -> np.ndarray:
+        """Every pixel's features, (n, height, width, n_features): the scaled image and all stages.
+
+        Stages of lower resolution are interpolated.
+        """
+        network = self.network
+        assert isinstance(network, ModuleNetwork)
+        _, height, width = network.spec.input_shape
+
+        def features(batch: Batch) -> Tensor:
+            network.train(False)
+            images = network.shaped(batch.values)
+            maps = [images]
+            for stage in stage_maps(network.pair["encoder"], images):
+                factor = padded_length(network.pair["encoder"], height) // stage.shape[2]
+                wide = functional.interpolate(stage, scale_factor=factor, mode="bilinear")
+                maps.append(wide[..., :height, :width])
+            return torch.cat(maps, 1).permute(0, 2, 3, 1)
+
+        return self._map(X, features)
 
     def explained_variance(self, X: Any, weights: np.ndarray | None = None) -> float:
         """1 - SSE / SST over the observed cells of the scaled rows."""

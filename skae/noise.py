@@ -4,19 +4,28 @@ Each kind is a function of the clean rows and of one random offset a row, so
 that a row's noise does not depend on its place in the batch.
 """
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from skae.randomness import NOISE_STREAM, TABLE_STREAM, RandomTable, generator
+from skae.randomness import NOISE_STREAM, TABLE_STREAM, RandomTable, generator, table_offsets
 
 # corrupt(clean, offsets, out): all (K, n, n_features), offsets (K * n,)
 Corrupt = Callable[[Tensor, Tensor, Tensor], object]
 
 
-def _table(values: Tensor, like: Tensor) -> RandomTable:
-    return RandomTable(values.to(like.dtype).to(like.device), like.shape[-1])
+# A kind by its name, or what the user wrote.
+Noise = str | Callable[[Tensor, torch.Generator], Tensor]
+
+
+def _table(values: Tensor, like: Tensor, width: int | None = None) -> RandomTable:
+    """Of the dtype and on the device of a row, and as wide if no width is given."""
+    width = like.shape[-1] if width is None else width
+    return RandomTable(values.to(like.dtype).to(like.device), width)
 
 
 def _uniform() -> Tensor:
@@ -78,28 +87,140 @@ NOISES: dict[str, Callable[[float, Tensor, Tensor], Corrupt]] = {
 }
 
 
+@dataclass(frozen=True)
+class ImageSpace:
+    """Where the pixels of a row lie.
+
+    Attributes
+    ----------
+    origin : Tensor of shape (n_features,)
+        What zero is in the scaled space.
+    image_shape : tuple of int
+        (height, width) or (height, width, channels).
+    """
+
+    origin: Tensor
+    image_shape: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        height, width, n_channels = (*self.image_shape, 1)[:3]
+        return height, width, n_channels
+
+
+def _affine(level: float, images: ImageSpace) -> Corrupt:
+    """Rotate, scale and shift each image; beyond its edge its outermost pixels go on.
+
+    By up to ``level`` quarter turns, a factor of ``1 + level``, and half of
+    ``level`` of height and width.
+    """
+    origin, shape = images.origin, images.shape
+    table = _table(2 * _uniform() - 1, origin, 4)
+    ranges = origin.new_tensor([0.5 * math.pi * level, math.log1p(level), level, level])
+    height, width, _ = shape
+    # Pixel coordinates to those of affine_grid, in which both sides have length two.
+    stretch = origin.new_tensor([[1.0, height / width], [width / height, 1.0]])
+
+    def corrupt(clean: Tensor, offsets: Tensor, out: Tensor) -> None:
+        drawn = table.rows(offsets, origin.new_empty(len(offsets), 4)) * ranges
+        angle, factor = drawn[:, 0], drawn[:, 1].exp()
+        cosine, sine = angle.cos() * factor, angle.sin() * factor
+        turn = torch.stack([cosine, -sine, sine, cosine], 1).view(-1, 2, 2) * stretch
+        matrices = torch.cat([turn, drawn[:, 2:, None]], 2)
+        pixels = (clean - origin).view(-1, *shape).permute(0, 3, 1, 2)
+        grid = functional.affine_grid(matrices, list(pixels.shape), align_corners=False)
+        moved = functional.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+        out.view(-1, *shape).copy_(moved.permute(0, 2, 3, 1))
+        out.add_(origin)
+
+    return corrupt
+
+
+def _block_masking(level: float, images: ImageSpace, side: int | None = None) -> Corrupt:
+    """Set a share ``level`` of the image to its centre, in square blocks.
+
+    Their side is a quarter of the shorter one of the image, if not given; the grid
+    in which they lie starts anywhere.
+    """
+    like, shape = images.origin, images.shape
+    height, width, _ = shape
+    side = max(1, min(height, width) // 4) if side is None else side
+    n_down, n_across = -(-height // side) + 1, -(-width // side) + 1
+    table = _table(_uniform(), like, n_down * n_across + 2)
+    y = torch.arange(height, device=like.device)
+    x = torch.arange(width, device=like.device)
+
+    def corrupt(clean: Tensor, offsets: Tensor, out: Tensor) -> None:
+        drawn = table.rows(offsets, like.new_empty(len(offsets), n_down * n_across + 2))
+        start = (drawn[:, :2] * side).long()
+        rows, columns = (y + start[:, :1]) // side, (x + start[:, 1:]) // side
+        blocks = (rows[:, :, None] * n_across + columns[:, None, :]).flatten(1)
+        kept = drawn[:, 2:].gather(1, blocks) >= level
+        torch.mul(clean.view(-1, *shape), kept.view(-1, height, width, 1), out=out.view(-1, *shape))
+
+    return corrupt
+
+
+# Those that need to know where a pixel lies.
+IMAGE_NOISES: dict[str, Callable[[float, ImageSpace], Corrupt]] = {
+    "affine": _affine,
+    "block_masking": _block_masking,
+}
+
+
 def make_noise(
-    kind: str | Callable[[Tensor, torch.Generator], Tensor],
-    level: float,
+    kind: Noise | tuple[Noise, ...],
+    level: float | tuple[float, ...],
     low: Tensor,
     high: Tensor,
     seed: int,
+    images: ImageSpace | None = None,
 ) -> Corrupt:
     """The noise of one training run.
 
     Parameters
     ----------
-    kind : str or callable
-        A key of ``NOISES``, or ``kind(clean, generator)``, which returns the noisy rows.
-    level : float
-        Standard deviation, or share of cells; not used by a callable.
+    kind : str, callable or tuple of them
+        A key of ``NOISES`` or ``IMAGE_NOISES``, or ``kind(clean, generator)``, which
+        returns the noisy rows. Those of a tuple act one after another.
+    level : float or tuple of float
+        Standard deviation, share of cells or strength; not used by a callable. One
+        for all kinds, or one each.
     low, high : Tensor of shape (n_features,)
         Smallest and largest value of each feature.
     seed : int
         Seed of the generator that a callable is given.
+    images : ImageSpace, optional
+        For ``IMAGE_NOISES``.
     """
-    if not callable(kind):
+    if isinstance(kind, tuple):
+        levels = level if isinstance(level, tuple) else (level,) * len(kind)
+        pairs = zip(kind, levels, strict=True)
+        return _chain([make_noise(k, v, low, high, seed, images) for k, v in pairs])
+    assert not isinstance(level, tuple)
+    if callable(kind):
+        return _from_callable(kind, seed)
+    if kind == "masking" and images is not None and images.shape[2] > 1:
+        # Where a pixel is missing, so are all of its channels.
+        return _block_masking(level, images, side=1)
+    if kind in NOISES:
         return NOISES[kind](level, low, high)
+    assert images is not None
+    return IMAGE_NOISES[kind](level, images)
+
+
+def _chain(noises: list[Corrupt]) -> Corrupt:
+    """One noise after another, each with random numbers of its own."""
+
+    def corrupt(clean: Tensor, offsets: Tensor, out: Tensor) -> None:
+        noises[0](clean, offsets, out)
+        for i, noise in enumerate(noises[1:], start=1):
+            noise(out.clone(), table_offsets(offsets, i), out)
+
+    return corrupt
+
+
+def _from_callable(kind: Callable[[Tensor, torch.Generator], Tensor], seed: int) -> Corrupt:
     rng = generator(seed, NOISE_STREAM)
 
     def corrupt(clean: Tensor, offsets: Tensor, out: Tensor) -> None:

@@ -50,11 +50,11 @@ def member_seeds(seed: int, n_members: int) -> tuple[int, ...]:
     return (seed, *others.tolist())
 
 
-def subsamples(n: int, size: int, seeds: tuple[int, ...]) -> Tensor:
-    """Indices (K, size) of the rows that each member is trained on, in order."""
+def subsamples(n: int, size: int, seeds: tuple[int, ...], stream: int = SUBSAMPLE_STREAM) -> Tensor:
+    """Indices (K, size) of rows drawn for each seed, in order; those that it is trained on."""
     if size >= n:
         return torch.arange(n).expand(len(seeds), n)
-    drawn = [torch.randperm(n, generator=generator(s, SUBSAMPLE_STREAM))[:size] for s in seeds]
+    drawn = [torch.randperm(n, generator=generator(seed, stream))[:size] for seed in seeds]
     return torch.stack(drawn).sort(1).values
 
 

@@ -282,7 +282,7 @@ BAD_DATA = {
     "no rows": (np.empty((0, 8)), ["0 sample", "minimum of 1"]),
     "no columns": (np.empty((8, 0)), ["0 feature", "minimum of 1"]),
     "one dimension": (X[:, 0], ["1D array", "reshape"]),
-    "three dimensions": (X.reshape(-1, 2, 4), ["dim 3"]),
+    "five dimensions": (X.reshape(-1, 2, 2, 2, 1), ["dim 5", "images"]),
     "a scalar": (3.0, ["scalar"]),
     "complex": (X + 1j, ["omplex"]),
     "strings": (np.full((5, 8), "a"), ["a"]),

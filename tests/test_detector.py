@@ -6,6 +6,7 @@ import torch
 from sklearn.datasets import load_breast_cancer
 from sklearn.metrics import roc_auc_score
 
+import skae._detector
 from skae import AutoencoderAnomalyDetector
 from skae.randomness import subsamples
 from skae.scoring import SCORES
@@ -130,6 +131,17 @@ def test_no_contamination_flags_no_training_row():
     detector = AutoencoderAnomalyDetector(contamination=0, random_state=0).fit(BENIGN)
     assert (detector.predict(BENIGN) == 1).all()
     assert (detector.predict(10 * BENIGN) == -1).mean() > 0.9
+
+
+def test_large_data_are_calibrated_on_a_sample_of_held_out_rows(monkeypatch):
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(3000, 4))
+    whole = AutoencoderAnomalyDetector(random_state=0).fit(rows)
+    monkeypatch.setattr(skae._detector, "CALIBRATION_ROWS", 500)
+    sampled = AutoencoderAnomalyDetector(random_state=0).fit(rows)
+    assert torch.equal(sampled.encoder_[0].weight, whole.encoder_[0].weight)
+    assert np.corrcoef(sampled.score_samples(rows), whole.score_samples(rows))[0, 1] > 0.95
+    assert abs(sampled._typical.median - whole._typical.median) < 0.2
 
 
 def test_members_are_trained_on_their_own_share_of_the_rows():

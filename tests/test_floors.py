@@ -15,7 +15,7 @@ FLOORS = [
     [["randomness"], ["device"]],
     [["data.spec"], ["data.validate"]],
     [["data.scale"]],
-    [["data.batches"]],
+    [["data.batches"], ["data.patches"]],
     [
         [
             "networks.activations",
@@ -23,6 +23,7 @@ FLOORS = [
             "networks.dense",
             "networks.step",
             "networks.modules",
+            "networks.conv",
             "networks.build",
         ],
         ["losses"],
@@ -39,10 +40,11 @@ FLOORS = [
         ["inference"],
         ["thresholds"],
     ],
-    [["scoring"]],
-    [["_base"], ["_parameters"]],
+    [["scoring"], ["maps"]],
+    [["_callbacks"], ["_parameters"]],
+    [["_base"]],
     [["_transformer", "_denoiser"], ["_detector"]],
-    [["inspection"]],
+    [["inspection"], ["segmentation"]],
     [["__init__"]],
 ]
 ROOMS = {

@@ -1,5 +1,6 @@
 """What DESIGN.md promises: reproducibility, no side effects, all or nothing, no leaks."""
 
+import ctypes
 import gc
 import io
 import os
@@ -482,6 +483,8 @@ def test_divergence_leaves_a_fitted_estimator_as_it_was(kind):
 
 
 def resident_bytes():
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)  # what malloc keeps for the next call is no leak
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 

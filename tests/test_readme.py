@@ -18,6 +18,8 @@ def test_snippets_run(page, tmp_path, monkeypatch):
     for package in ("pandas", "polars", "matplotlib"):
         if any(re.search(rf"^(import|from) {package}", text, re.MULTILINE) for text in snippets):
             pytest.importorskip(package)
+    if any("load_sample_image" in text for text in snippets):
+        pytest.importorskip("PIL")
     names = {}
     for snippet in snippets:
         exec(compile(snippet, str(page), "exec"), names)

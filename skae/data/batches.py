@@ -25,6 +25,8 @@ class Rows:
         Sample weights, of mean one.
     keys : Tensor of shape (n,), int64, or None
         A hash of each row's content, which picks the row's noise.
+    origin : Tensor of shape (n_features,)
+        Zero, scaled: where a noise that moves pixels moves them from and to.
     observed_share : float
         Share of the cells that are not missing.
     device : torch.device
@@ -34,6 +36,7 @@ class Rows:
     values: Tensor
     weights: Tensor | None
     keys: Tensor | None
+    origin: Tensor
     observed_share: float
     device: torch.device
 
@@ -91,10 +94,13 @@ def load_rows(
     on_device = fits(device, values.nbytes)
     if weights is not None:
         weights = weights / weights.mean()
+    origin = torch.empty(1, n_features, dtype=dtype)
+    scaler.transform(np.zeros((1, n_features), dtype=np.float32), origin.numpy())
     return Rows(
         values.to(device) if on_device else values,
         None if weights is None else torch.as_tensor(weights, dtype=dtype).to(device),
         None if keys is None else torch.from_numpy(keys).to(device),
+        origin[0].to(device),
         1.0 - n_missing / values.numel(),
         device,
     )

@@ -30,6 +30,10 @@ class AffineScaler:
     scale: np.ndarray
     name: str
 
+    def repeated(self, n: int) -> "AffineScaler":
+        """For rows of ``n`` times these features, one set after another."""
+        return AffineScaler(np.tile(self.center, n), np.tile(self.scale, n), self.name)
+
     def transform(self, rows: np.ndarray, out: np.ndarray) -> None:
         """Write the scaled rows into ``out`` (in its dtype)."""
         if self.name == "none":
@@ -211,3 +215,34 @@ def fit_scaler(
         scaling = "minmax" if bounded else pixels
     center, scale = _SCALINGS[scaling](summary, lambda: (rows for rows, _ in chunks()))
     return AffineScaler(center, _where_positive(scale, center), scaling)
+
+
+def fit_pixel_scaler(
+    scaling: Any,
+    chunks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray | None]]],
+    bounded: bool,
+    n_channels: int,
+) -> Scaler:
+    """One centre and one scale a channel for all pixels: the same wherever an image lies.
+
+    Parameters are those of :func:`fit_scaler`; the pixels of a row stand one after
+    another, channels last.
+    """
+    if scaling is not None and not isinstance(scaling, str):
+        raise ValueError(
+            f"scaling={scaling!r} scales each pixel by itself, but patches come from anywhere in "
+            f"an image. Pass scaling='auto', 'standard', 'common', 'minmax', 'robust' or None."
+        )
+
+    def pixels() -> Iterable[tuple[np.ndarray, np.ndarray | None]]:
+        for rows, weights in chunks():
+            n_pixels = rows.shape[1] // n_channels
+            yield (
+                rows.reshape(-1, n_channels),
+                None if weights is None else weights.repeat(n_pixels),
+            )
+
+    n_pixels = next(iter(chunks()))[0].shape[1] // n_channels
+    scaler = fit_scaler(scaling, pixels, bounded)
+    assert isinstance(scaler, AffineScaler)
+    return scaler.repeated(n_pixels)

@@ -1,5 +1,6 @@
 """What a row of the data is: a record of a table, or a flattened image."""
 
+import math
 from dataclasses import dataclass
 
 
@@ -14,10 +15,16 @@ class InputSpec:
     image_shape : tuple of int or None
         (height, width) or (height, width, channels) of the image that a row
         holds, channels last; None for a table.
+    as_rows : bool
+        Whether the images were given as rows.
+    is_patch : bool
+        Whether it is a patch of larger images.
     """
 
     n_features: int
     image_shape: tuple[int, ...] | None = None
+    as_rows: bool = True
+    is_patch: bool = False
 
     def __post_init__(self) -> None:
         if self.image_shape is None:
@@ -27,13 +34,10 @@ class InputSpec:
                 f"image_shape={self.image_shape} must be (height, width) or "
                 f"(height, width, channels)."
             )
-        size = 1
-        for length in self.image_shape:
-            size *= length
-        if size != self.n_features:
+        if math.prod(self.image_shape) != self.n_features:
             raise ValueError(
-                f"image_shape={self.image_shape} holds {size} values, but X has "
-                f"{self.n_features} features. Pass the (height, width[, channels]) of the "
+                f"image_shape={self.image_shape} holds {math.prod(self.image_shape)} values, but X "
+                f"has {self.n_features} features. Pass the (height, width[, channels]) of the "
                 f"images whose rows X holds, or image_shape=None."
             )
 
@@ -44,3 +48,10 @@ class InputSpec:
             return (self.n_features,)
         height, width, *channels = self.image_shape
         return (channels[0] if channels else 1, height, width)
+
+    @property
+    def caller_shape(self) -> tuple[int, ...]:
+        """Shape of one sample as the training data had it."""
+        if self.as_rows or self.image_shape is None:
+            return (self.n_features,)
+        return self.image_shape

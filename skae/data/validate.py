@@ -1,5 +1,6 @@
 """From what the caller has to chunks of rows, and back to the caller's kind."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,58 @@ _CHUNK_VALUES = 1 << 17
 def chunk_length(n_values: int, most: int = 1 << 14) -> int:
     """Rows of ``n_values`` numbers each that one chunk holds."""
     return max(1, min(most, _CHUNK_VALUES // max(n_values, 1)))
+
+
+class FlatImages:
+    """Images as rows, where a reshaped view would need a copy of them all.
+
+    A crop of a memory map, say: images are flattened as they are sliced.
+    """
+
+    def __init__(self, images: np.ndarray):
+        self._images = images
+        self.shape = (len(images), math.prod(images.shape[1:]))
+        self.dtype = images.dtype
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, part: Any) -> np.ndarray:
+        images = self._images[part]
+        return images.reshape(len(images), -1)
+
+
+def as_rows(images: np.ndarray) -> "np.ndarray | FlatImages":
+    """Images (n, height, width[, channels]) as rows, without a copy."""
+    if images[:1].flags.c_contiguous:
+        return images.reshape(len(images), -1)
+    return FlatImages(images)
+
+
+def image_shape_of(X: Any) -> tuple[int, ...] | None:
+    """(height, width) or (height, width, channels) if ``X`` holds images, None if rows.
+
+    Raises
+    ------
+    ValueError
+        If the images differ in size, have no pixel, or more than three axes.
+    """
+    if isinstance(X, (list, tuple)):
+        shapes = {np.shape(image) for image in X if isinstance(image, np.ndarray)}
+        if len(shapes) > 1 and max(map(len, shapes)) > 1:
+            raise ValueError(
+                f"X holds images of different sizes, such as {sorted(shapes)[:2]}. Crop, pad or "
+                f"resize them to one size."
+            )
+    shape = X.shape if hasattr(X, "shape") else np.asarray(X).shape
+    if len(shape) < 3:
+        return None
+    if len(shape) > 4 or 0 in shape[1:]:
+        raise ValueError(
+            f"X has shape {tuple(shape)} (dim {len(shape)}). Pass rows (n_samples, n_features), or "
+            f"images (n_samples, height, width) or (n_samples, height, width, channels)."
+        )
+    return tuple(shape[1:])
 
 
 def dense_chunks(X: Any, length: int | None = None) -> Iterator[tuple[slice, np.ndarray]]:
@@ -57,7 +110,9 @@ def missing_mask(rows: np.ndarray) -> np.ndarray | None:
 
 
 def like_caller(values: np.ndarray, X: Any, columns: Any = None) -> Any:
-    """``values`` as the kind of container that ``X`` is: pandas, polars or NumPy."""
+    """``values`` as the kind of container that ``X`` is: pandas, polars, images or NumPy."""
+    if (shape := image_shape_of(X)) is not None:
+        return values.reshape(-1, *shape)
     names = getattr(X, "columns", columns) if hasattr(X, "columns") else None
     if names is None:
         return values

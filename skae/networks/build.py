@@ -1,13 +1,17 @@
 """From a spec to a network and its training steps."""
 
+import dataclasses
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from skae.networks.conv import ImageBuilder, UnetBuilder
 from skae.networks.dense import DenseNetwork, DenseSpec
 from skae.networks.modules import ModuleNetwork, ModuleSpec, ModuleStep
 from skae.networks.step import DenseStep
-from skae.randomness import isolated_globals
+from skae.randomness import WEIGHTS_STREAM, generator, isolated_globals
 
 Spec = DenseSpec | ModuleSpec
 Network = DenseNetwork | ModuleNetwork
@@ -20,8 +24,20 @@ def initialize(
     """A network with random weights, drawn from one seed a member."""
     if isinstance(spec, DenseSpec):
         return DenseNetwork.initialize(spec, seeds, dtype, device)
+    if isinstance(spec.builder, ImageBuilder):
+        network = ModuleNetwork(spec, dtype, device)
+        spec.builder.draw(network.pair.modules(), generator(seeds[0], WEIGHTS_STREAM))
+        return network
     with isolated_globals(seeds[0], torch.device("cpu")):
         return ModuleNetwork(spec, dtype, device)
+
+
+def draws_globally(network: Network) -> bool:
+    """Whether training draws from torch's global generator, as a user's modules may."""
+    if isinstance(network, DenseNetwork):
+        return False
+    builder = network.spec.builder
+    return not isinstance(builder, ImageBuilder) or builder.dropout > 0
 
 
 def restore(
@@ -39,6 +55,24 @@ def restore(
     network = initialize(spec, (0,), dtype, device)
     network.load_state(state)
     return network
+
+
+def resized(network: Network, input_shape: tuple[int, ...]) -> Network:
+    """The same weights for images (channels, height, width) of another size."""
+    assert isinstance(network, ModuleNetwork)
+    n_values = math.prod(input_shape)
+    spec = dataclasses.replace(network.spec, input_shape=input_shape, n_components=n_values)
+    return restore(spec, arrays_of(network.state()), network.device)
+
+
+def takes_any_size(network: Network) -> bool:
+    """Whether images of another size than those it was trained on may be given to it."""
+    return isinstance(network.spec, ModuleSpec) and isinstance(network.spec.builder, UnetBuilder)
+
+
+def has_stages(network: Network) -> bool:
+    """Whether the network is one of our convolutional ones."""
+    return isinstance(network.spec, ModuleSpec) and isinstance(network.spec.builder, ImageBuilder)
 
 
 def as_dtype(network: Network, dtype: torch.dtype) -> Network:

@@ -97,7 +97,7 @@ class ModuleNetwork:
         return self.outputs(z.reshape(-1, self.spec.n_components))[None]
 
     def codes(self, x: Tensor) -> Tensor:
-        z = self.pair["encoder"](self._shaped(x.reshape(-1, *x.shape[-1:])))
+        z = self.pair["encoder"](self.shaped(x.reshape(-1, *x.shape[-1:])))
         if self.spec.sparsity is None:
             return z
         return z * top_k_mask(z.detach(), self.spec.sparsity)
@@ -116,7 +116,7 @@ class ModuleNetwork:
         self.train(False)
         return self.pair["encoder"], self.pair["decoder"]
 
-    def _shaped(self, x: Tensor) -> Tensor:
+    def shaped(self, x: Tensor) -> Tensor:
         """Rows are channels last, torch's convolutions channels first."""
         if len(self.spec.input_shape) != 3:
             return x
@@ -126,7 +126,7 @@ class ModuleNetwork:
     def _check_shapes(self, dtype: torch.dtype, device: torch.device) -> None:
         shape, latents = self.spec.input_shape, self.spec.n_components
         rows = torch.zeros(2, int(torch.Size(shape).numel()), dtype=dtype, device=device)
-        z = self._probe("encoder", self._shaped(rows), f"(2, n_components) = (2, {latents})")
+        z = self._probe("encoder", self.shaped(rows), f"(2, n_components) = (2, {latents})")
         if z.shape != (2, latents):
             self._refuse("encoder", z.shape, f"(2, n_components) = (2, {latents})")
         expected = f"the input's shape, {(2, *shape)}"
@@ -202,8 +202,13 @@ class ModuleStep:
 
     def forward(self) -> None:
         self.network.train(True)
+        # Autocast would keep the first step's weights in its cache: that is emptied where the
+        # outermost context ends, and the whole fit lies within one (device.computing).
         half = torch.autocast(
-            self.input.device.type, dtype=self._autocast, enabled=self._autocast is not None
+            self.input.device.type,
+            dtype=self._autocast,
+            enabled=self._autocast is not None,
+            cache_enabled=False,
         )
         with torch.enable_grad(), half:
             self._z = self.network.codes(self.input[0])

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from skae.data.batches import Rows
 from skae.losses import LOSSES, Loss
-from skae.networks.build import Network, make_step
+from skae.networks.build import Network, draws_globally, make_step
 from skae.networks.dense import DenseNetwork, member_values
-from skae.noise import Corrupt, make_noise
+from skae.noise import Corrupt, ImageSpace, make_noise
 from skae.randomness import (
     EPOCH_STREAM,
     SPLIT_STREAM,
@@ -51,8 +51,8 @@ def train(
 
 
 def _global_generator(network: Network, plan: TrainingPlan, state: TrainState):
-    """User modules draw (dropout, say) from torch's global generator; ours do not."""
-    if isinstance(network, DenseNetwork):
+    """Modules may draw (dropout, say) from torch's global generator."""
+    if not draws_globally(network):
         return nullcontext()
     return isolated_globals(draw_seed(plan.seeds[0] + state.n_epochs), network.device)
 
@@ -182,10 +182,12 @@ class _Run:
         )
 
     def _make_noise(self) -> Corrupt | None:
-        if self._plan.noise is None:
+        plan = self._plan
+        if plan.noise is None:
             return None
+        images = ImageSpace(self._rows.origin, plan.image_shape) if plan.image_shape else None
         low, high = self._rows.low_and_high()
-        return make_noise(self._plan.noise, self._plan.noise_level, low, high, self._plan.seeds[0])
+        return make_noise(plan.noise, plan.noise_level, low, high, plan.seeds[0], images)
 
 
 class _Batch:

@@ -1,12 +1,13 @@
 """What a training run is to do, and where it stands."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from skae.noise import Noise
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,9 @@ class TrainingPlan:
     latent_l1: float
     seeds: tuple[int, ...]
     product_dtype: torch.dtype
-    noise: str | Callable[..., Tensor] | None = None
-    noise_level: float = 0.0
+    noise: Noise | tuple[Noise, ...] | None = None
+    noise_level: float | tuple[float, ...] = 0.0
+    image_shape: tuple[int, ...] | None = None
     max_samples: int | None = None
 
 

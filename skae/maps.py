@@ -1,0 +1,133 @@
+"""From images to images: restored ones, maps of anomalies and their boxes, features of pixels."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from skae.data.patches import blend_tiles
+from skae.data.spec import InputSpec
+from skae.inference import Model
+from skae.networks.build import has_stages, takes_any_size
+
+# Side of a tile of a network without a bottleneck, and what two tiles share: more than
+# such a network sees around a pixel.
+_TILE, _OVERLAP = 256, 48
+
+
+def restore_images(model: Model, images: np.ndarray, spec: InputSpec) -> np.ndarray:
+    """Reconstruct images (n, height, width[, channels]) of any size by a model of patches."""
+    return np.stack(list(_by_tiles(Model.reconstruct, model, images, spec)))
+
+
+def pixel_features(
+    model: Model, images: np.ndarray, spec: InputSpec, scales: Sequence[int]
+) -> Iterator[np.ndarray]:
+    """Features of every pixel, (height, width, n_features), an image at a time."""
+    if spec.is_patch and not takes_any_size(model.network):
+        return (_dense_latents(model, np.asarray(image), spec, scales) for image in images)
+    if not has_stages(model.network):
+        raise ValueError(
+            "pixel_features needs patches or convolutions. Fit a DenoisingAutoencoder with a "
+            "patch_size, or with network='conv' or 'unet'."
+        )
+    if spec.is_patch:
+        return _by_tiles(Model.pixel_features, model, images, spec)
+    return (model.pixel_features(image.reshape(1, -1))[0] for image in images)
+
+
+def _dense_latents(
+    model: Model, image: np.ndarray, spec: InputSpec, scales: Sequence[int]
+) -> np.ndarray:
+    """The pixel, and the latents of the patches around it at each scale.
+
+    At scale s a patch is s times as wide, and every s-th pixel of the image, smoothed
+    by half of that, is taken: an image pyramid without loss of resolution.
+    """
+    n_channels, *size = spec.network_shape
+    image = _of_channels(image, n_channels).astype(np.float32)
+    height, width, _ = image.shape
+    features = [image]
+    for scale in scales:
+        smooth = image
+        if scale > 1:
+            smooth = ndimage.gaussian_filter(image, (scale / 2, scale / 2, 0), mode="reflect")
+        spans = [(length - 1) * scale + 1 for length in size]
+        margins = [(span // 2, span - 1 - span // 2) for span in spans]
+        padded = np.pad(smooth, (*margins, (0, 0)), mode="symmetric")
+        windows = np.lib.stride_tricks.sliding_window_view(padded, spans, axis=(0, 1))
+        windows = windows[..., ::scale, ::scale].transpose(0, 1, 3, 4, 2)
+        rows = (model.encode(row.reshape(width, -1)) for row in windows[:height])
+        features.append(np.stack(list(rows)))
+    return np.concatenate(features, axis=2)
+
+
+def _of_channels(image: np.ndarray, n_channels: int) -> np.ndarray:
+    """The image as (height, width, channels)."""
+    image = image.reshape(*image.shape[:2], -1)
+    if image.shape[2] != n_channels:
+        raise ValueError(
+            f"X holds images of {image.shape[2]} channels, but the patches of the fit have "
+            f"{n_channels} channels. Pass images with as many."
+        )
+    return image
+
+
+def _by_tiles(
+    method: Callable[[Model, np.ndarray], np.ndarray],
+    model: Model,
+    images: np.ndarray,
+    spec: InputSpec,
+) -> Iterator[np.ndarray]:
+    """Apply a method of the model to overlapping tiles of each image, and blend the results.
+
+    Tiles have the size of the patches that the model was trained on, or a larger one
+    where the network takes it.
+    """
+    n_channels, *size = spec.network_shape
+    _of_channels(images[0], n_channels)
+    height, width = images.shape[1:3]
+    if takes_any_size(model.network):
+        size = [min(height, _TILE), min(width, _TILE)]
+        model = model.resized((size[0], size[1]), n_channels)
+    elif height < size[0] or width < size[1]:
+        raise ValueError(
+            f"X holds images of {height} x {width} pixels, smaller than the patches of the fit, "
+            f"{size[0]} x {size[1]}. Pad them, or fit with a smaller patch_size."
+        )
+    overlap = [min(length // 2, _OVERLAP) for length in size]
+
+    def restore(tiles: np.ndarray) -> np.ndarray:
+        made = method(model, tiles.reshape(len(tiles), -1))
+        return made.reshape(tiles.shape) if made.ndim == 2 else made
+
+    for image in images:
+        yield blend_tiles(np.asarray(image), size, overlap, restore)
+
+
+def anomaly_maps(contributions: np.ndarray, smoothing: float) -> np.ndarray:
+    """Contributions of pixels to scores, smoothed, as maps whose means are the scores.
+
+    Parameters
+    ----------
+    contributions : ndarray of shape (n, height, width[, channels])
+        They add up to the score of an image.
+    smoothing : float
+        Standard deviation of the Gaussian, in pixels. It keeps the mean.
+    """
+    maps = contributions if contributions.ndim == 3 else contributions.sum(axis=3)
+    maps = maps * (maps.shape[1] * maps.shape[2])
+    return ndimage.gaussian_filter(maps, (0, smoothing, smoothing), mode="reflect")
+
+
+def boxes(anomaly_map: np.ndarray, threshold: float) -> np.ndarray:
+    """Boxes (top, left, bottom, right, score) around the regions above a threshold, best first."""
+    try:
+        from skimage.measure import label, regionprops
+    except ImportError as error:
+        raise ImportError(
+            'detect needs scikit-image. Install it with: pip install "skae[image]"'
+        ) from error
+    regions = regionprops(label(anomaly_map > threshold), intensity_image=anomaly_map)
+    found = [(*region.bbox, float(region.intensity_max)) for region in regions]
+    return np.array(sorted(found, key=lambda box: -box[4]), dtype=float).reshape(-1, 5)

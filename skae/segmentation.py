@@ -1,0 +1,197 @@
+"""PixelClassifier: segmentation by a classifier on the features of pixels."""
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval
+from sklearn.utils.validation import check_is_fitted
+
+
+class PixelClassifier(ClassifierMixin, BaseEstimator):
+    """Classify every pixel of an image by its features from an autoencoder.
+
+    The autoencoder learns from all pixels without labels, the classifier from the
+    labelled ones, which may be few: some strokes of a pen in one image.
+
+    Parameters
+    ----------
+    autoencoder : estimator
+        An :class:`~skae.AutoencoderTransformer` or :class:`~skae.DenoisingAutoencoder`
+        with ``network="conv"`` or ``"unet"``. It is cloned and fitted on the images;
+        wrap a fitted one in :class:`sklearn.frozen.FrozenEstimator` to keep it.
+    classifier : classifier, default=None
+        With ``fit`` and ``predict_proba``. None is a
+        :class:`~sklearn.ensemble.RandomForestClassifier` of 100 trees.
+    n_pixels : int or None, default=100000
+        Most labelled pixels to fit the classifier on, drawn at random. None takes all.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the draw and of the default classifier.
+
+    Attributes
+    ----------
+    autoencoder_ : estimator
+        The fitted autoencoder.
+    classifier_ : classifier
+        The fitted classifier.
+    classes_ : ndarray of shape (n_classes,)
+        The labels, without 0.
+
+    See Also
+    --------
+    skae.AutoencoderTransformer.pixel_features : The features alone.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skae import AutoencoderTransformer
+    >>> from skae.segmentation import PixelClassifier
+    >>> rng = np.random.default_rng(0)
+    >>> images = rng.normal(size=(20, 16, 16))
+    >>> images[:, :, 8:] += 5
+    >>> masks = np.zeros((20, 16, 16), dtype=int)
+    >>> masks[0, 3, :4], masks[0, 5, 12:] = 1, 2
+    >>> autoencoder = AutoencoderTransformer(network="conv", max_epochs=2, random_state=0)
+    >>> classifier = PixelClassifier(autoencoder, random_state=0).fit(images, masks)
+    >>> classifier.predict(images)[7, 0, [0, 15]].tolist()
+    [1, 2]
+    """
+
+    _parameter_constraints = {
+        "autoencoder": [HasMethods(["fit", "pixel_features"])],
+        "classifier": [HasMethods(["fit", "predict_proba"]), None],
+        "n_pixels": [Interval(Integral, 1, None, closed="left"), None],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(self, autoencoder, classifier=None, *, n_pixels=100_000, random_state=None):
+        self.autoencoder = autoencoder
+        self.classifier = classifier
+        self.n_pixels = n_pixels
+        self.random_state = random_state
+
+    def fit(self, X, y):
+        """Fit the autoencoder on the images, and the classifier on the labelled pixels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width) or \
+                (n_samples, height, width, channels)
+            Images.
+        y : array-like of int, shape (n_samples, height, width)
+            Label of each pixel; 0 is unlabelled, as in scikit-image's trainable
+            segmenter.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If the masks have another shape than the images, or fewer than two labels.
+        """
+        self._validate_params()
+        masks = self._check_masks(X, y)
+        rng = check_random_state(self.random_state)
+        drawn = self._drawn(masks, rng)
+        autoencoder = clone(self.autoencoder).fit(X, None)
+        classifier = RandomForestClassifier(100, random_state=rng)
+        if self.classifier is not None:
+            classifier = clone(self.classifier)
+        features = []
+        for image, chosen in zip(X, drawn, strict=True):
+            if len(chosen):
+                pixels = autoencoder.pixel_features(image[None])[0]
+                features.append(pixels.reshape(masks[0].size, -1)[chosen])
+        labels = [mask.ravel()[chosen] for mask, chosen in zip(masks, drawn, strict=True)]
+        classifier.fit(np.concatenate(features), np.concatenate(labels))
+        self.autoencoder_, self.classifier_ = autoencoder, classifier
+        self.classes_ = classifier.classes_
+        return self
+
+    def predict_proba(self, X):
+        """Probability of each label for each pixel.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width) or \
+                (n_samples, height, width, channels)
+            Images.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, height, width, n_classes)
+            In the order of ``classes_``.
+        """
+        check_is_fitted(self)
+        return np.stack([self._probabilities(image) for image in X])
+
+    def predict(self, X):
+        """Label of each pixel.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width) or \
+                (n_samples, height, width, channels)
+            Images.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples, height, width)
+            Never 0.
+        """
+        check_is_fitted(self)
+        return np.stack([self.classes_[self._probabilities(image).argmax(axis=-1)] for image in X])
+
+    def score(self, X, y, sample_weight=None):
+        """Share of the labelled pixels that are predicted as labelled.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width) or \
+                (n_samples, height, width, channels)
+            Images.
+        y : array-like of int, shape (n_samples, height, width)
+            Label of each pixel; 0 is unlabelled.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each image.
+
+        Returns
+        -------
+        score : float
+            Accuracy; higher is better.
+        """
+        masks = self._check_masks(X, y)
+        weights = np.ones(len(masks)) if sample_weight is None else np.asarray(sample_weight)
+        labelled = (masks != 0) * weights[:, None, None]
+        return float(((self.predict(X) == masks) * labelled).sum() / labelled.sum())
+
+    def _probabilities(self, image) -> np.ndarray:
+        features = self.autoencoder_.pixel_features(np.asarray(image)[None])[0]
+        shape = features.shape[:2]
+        probabilities = self.classifier_.predict_proba(features.reshape(shape[0] * shape[1], -1))
+        return probabilities.reshape(*shape, -1)
+
+    def _check_masks(self, X, y) -> np.ndarray:
+        masks, shape = np.asarray(y), np.shape(X)
+        if masks.shape != shape[:3] or len(shape) < 3 or masks.dtype.kind not in "iub":
+            raise ValueError(
+                f"y must hold an integer label for each pixel, 0 where there is none, of shape "
+                f"(n_samples, height, width) = {shape[:3]}, got {masks.dtype} of shape "
+                f"{masks.shape}."
+            )
+        if len(labels := np.setdiff1d(masks, 0)) < 1:
+            raise ValueError(f"y must label some pixels by other numbers than 0, got {labels}.")
+        return masks
+
+    def _drawn(self, masks: np.ndarray, rng: np.random.RandomState) -> list[np.ndarray]:
+        """Places of the labelled pixels to fit on, an array an image."""
+        places = np.flatnonzero(masks)
+        if self.n_pixels is not None and len(places) > self.n_pixels:
+            places = np.sort(rng.choice(places, self.n_pixels, replace=False))
+        image, place = np.divmod(places, masks[0].size)
+        return [place[image == i] for i in range(len(masks))]
