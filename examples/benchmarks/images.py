@@ -56,15 +56,15 @@ FEATURE_NOISE = {"mnist": 0.2, "fashion_mnist": 0.1}
 SIGMA = 25 / 255
 DENOISER = {
     "network": "unet",
-    "hidden_layer_sizes": (64, 128),
-    "normalization": "batch",
+    "hidden_layer_sizes": (48, 96),
+    "learning_rate": 2e-3,
     "patch_size": 48,
     "batch_size": 32,
     "precision": "bfloat16",
     "scaling": None,
     "noise": "gaussian",
     "noise_level": SIGMA,
-    "max_epochs": 5,
+    "max_epochs": 4,
 }
 
 PATCHES = {
@@ -185,7 +185,7 @@ def inpaint(folder: Path) -> None:
     clean = np.stack(photos)
     mask = np.random.default_rng(0).random(clean.shape) < 0.5
     settings = DENOISER | {"noise": "masking", "noise_level": 0.5, "scaling": "auto"}
-    settings |= {"hidden_layer_sizes": (48, 96), "max_epochs": 2}
+    settings |= {"max_epochs": 2}
     repairer = DenoisingAutoencoder(random_state=0, **settings)
     _, seconds = timed(repairer.fit, load_photographs(folder))
     filled = {
