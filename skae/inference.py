@@ -21,6 +21,9 @@ from skae.networks.modules import ModuleNetwork
 # to whole blocks, a row's result has the same bits in any batch.
 _ROW_BLOCK = 16
 
+# About the largest number of float32.
+_FAR = 1e38
+
 # Numbers that a batch may hold in the network's layers.
 _BATCH_VALUES = 1 << 20
 
@@ -132,8 +135,12 @@ class Model:
             if batch.observed is not None:
                 n_observed = batch.observed.sum(-1, keepdim=True).clamp(min=1)
                 residuals = residuals * batch.observed * (self.n_features / n_observed).sqrt()
-            joint = torch.cat([codes, residuals], -1).cpu().double()
-            return function(joint, batch.values.cpu().double())
+            # What overflows is far out, not undefined.
+            joint, values = (
+                t.cpu().double().nan_to_num_(_FAR, _FAR, -_FAR)
+                for t in (torch.cat([codes, residuals], -1), batch.values)
+            )
+            return function(joint, values)
 
         return self._map(X, apply)
 

@@ -92,7 +92,8 @@ class View(NamedTuple):
         itself = squares <= 1e-9 * norms.mean()
         squares.masked_fill_(itself, torch.inf if leave_out_self else 0.0)
         nearest = squares.view(-1, *self.references.shape[:2]).amin(2)
-        return nearest.sqrt().nan_to_num(posinf=0.0).mean(1)
+        # Where all references are the row itself.
+        return nearest.masked_fill_(nearest.isinf(), 0.0).sqrt().mean(1)
 
     def outlyingness(self, distances: Tensor) -> Tensor:
         """Distances in robust deviations from the median of the training data, by logarithm."""

@@ -127,6 +127,20 @@ def test_outlier_probability_is_one_half_at_the_threshold_and_falls_with_the_sco
     assert at == pytest.approx(expected, abs=0.02)
 
 
+@pytest.mark.parametrize("size", [1e6, 1e20, 1e38, 1e300])
+@pytest.mark.parametrize("kind", ["auto", "isolation", "mahalanobis", "nearest"])
+def test_whatever_overflows_is_an_outlier(size, kind):
+    rows = np.random.default_rng(0).normal(size=(300, 5))
+    detector = AutoencoderAnomalyDetector(anomaly_score=kind, random_state=0).fit(rows)
+    far = rows[:5].copy()
+    far[:, 2] = size
+    assert np.isfinite(detector.score_samples(far)).all()
+    assert (detector.score_samples(far) < detector.score_samples(rows).min()).all()
+    assert (detector.predict(far) == -1).all()
+    contributions = detector.feature_contributions(far)
+    assert np.isfinite(contributions).all()
+
+
 def test_no_contamination_flags_no_training_row():
     detector = AutoencoderAnomalyDetector(contamination=0, random_state=0).fit(BENIGN)
     assert (detector.predict(BENIGN) == 1).all()

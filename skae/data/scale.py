@@ -42,7 +42,9 @@ class AffineScaler:
         dtype = np.result_type(rows.dtype, np.float32, out.dtype)
         centered = out if dtype == out.dtype else None
         centered = np.subtract(rows, self.center.astype(dtype), out=centered, dtype=dtype)
-        np.divide(centered, self.scale.astype(dtype), out=out, casting="unsafe")
+        # What does not fit into float32 becomes infinite.
+        with np.errstate(over="ignore"):
+            np.divide(centered, self.scale.astype(dtype), out=out, casting="unsafe")
 
     def inverse_transform(self, scaled: np.ndarray) -> np.ndarray:
         if self.name == "none":
