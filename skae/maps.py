@@ -105,17 +105,17 @@ def _by_tiles(
         yield blend_tiles(np.asarray(image), size, overlap, restore)
 
 
-def anomaly_maps(contributions: np.ndarray, smoothing: float) -> np.ndarray:
-    """Contributions of pixels to scores, smoothed, as maps whose means are the scores.
+def anomaly_maps(losses: np.ndarray, smoothing: float) -> np.ndarray:
+    """Losses of pixels, smoothed, as maps whose means are those of the images.
 
     Parameters
     ----------
-    contributions : ndarray of shape (n, height, width[, channels])
-        They add up to the score of an image.
+    losses : ndarray of shape (n, height, width[, channels])
+        They add up to the mean loss of an image.
     smoothing : float
         Standard deviation of the Gaussian, in pixels. It keeps the mean.
     """
-    maps = contributions if contributions.ndim == 3 else contributions.sum(axis=3)
+    maps = losses if losses.ndim == 3 else losses.sum(axis=3)
     maps = maps * (maps.shape[1] * maps.shape[2])
     return ndimage.gaussian_filter(maps, (0, smoothing, smoothing), mode="reflect")
 

@@ -19,9 +19,9 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
     Parameters
     ----------
     autoencoder : estimator
-        An :class:`~skae.AutoencoderTransformer` or :class:`~skae.DenoisingAutoencoder`
-        with ``network="conv"`` or ``"unet"``. It is cloned and fitted on the images;
-        wrap a fitted one in :class:`sklearn.frozen.FrozenEstimator` to keep it.
+        A :class:`~skae.DenoisingAutoencoder` with a ``patch_size``, or one of
+        ``network="conv"`` or ``"unet"``. It is cloned and fitted on the images; wrap a
+        fitted one in :class:`sklearn.frozen.FrozenEstimator` to keep it.
     classifier : classifier, default=None
         With ``fit`` and ``predict_proba``. None is a
         :class:`~sklearn.ensemble.RandomForestClassifier` of 100 trees.
@@ -92,7 +92,7 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If the masks have another shape than the images, or fewer than two labels.
+            If the masks have another shape than the images, or no label.
         """
         self._validate_params()
         masks = self._check_masks(X, y)
