@@ -267,7 +267,9 @@ def _whitening(rows: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     centered = rows - center
     eigenvalues, vectors = torch.linalg.eigh(centered.T @ (share * centered))
     eigenvalues = eigenvalues.clamp(min=0.0)
-    return center, vectors / (eigenvalues + _RIDGE * eigenvalues.mean() + 1e-12).sqrt()
+    scales = (eigenvalues + _RIDGE * eigenvalues.mean() + 1e-12).sqrt()
+    # Contiguous, so that a copy of it gives the same bits.
+    return center, (vectors / scales).contiguous()
 
 
 def _draw(order: Tensor, weights: Tensor, size: int) -> Tensor:

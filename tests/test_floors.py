@@ -44,7 +44,7 @@ FLOORS = [
     [["_callbacks"], ["_parameters"]],
     [["_base"]],
     [["_transformer", "_denoiser"], ["_detector"]],
-    [["inspection"], ["segmentation"]],
+    [["inspection"], ["segmentation"], ["io"]],
     [["__init__"]],
 ]
 ROOMS = {

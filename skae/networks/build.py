@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from skae.networks.conv import ImageBuilder, UnetBuilder
-from skae.networks.dense import DenseNetwork, DenseSpec
+from skae.networks.dense import DenseNetwork, DenseSpec, n_parameters
 from skae.networks.modules import ModuleNetwork, ModuleSpec, ModuleStep
 from skae.networks.step import DenseStep
 from skae.randomness import WEIGHTS_STREAM, generator, isolated_globals
@@ -30,6 +30,17 @@ def initialize(
         return network
     with isolated_globals(seeds[0], torch.device("cpu")):
         return ModuleNetwork(spec, dtype, device)
+
+
+def n_values(spec: Spec) -> int | None:
+    """How many weights a network has; None for the user's own, which is not built to know."""
+    if isinstance(spec, DenseSpec):
+        return n_parameters(spec)
+    if not isinstance(spec.builder, ImageBuilder):
+        return None
+    with torch.device("meta"):
+        pair = spec.builder.build(spec.input_shape, spec.n_components)
+    return sum(weight.numel() for module in pair for weight in module.parameters())
 
 
 def draws_globally(network: Network) -> bool:

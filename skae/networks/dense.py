@@ -5,11 +5,11 @@ one. A layer's weights are a (K, out, in) view of it. One member is the case
 K = 1 of the same code.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -130,7 +130,7 @@ def split(spec: DenseSpec, flat: Tensor) -> list[Layer]:
 
 
 def n_parameters(spec: DenseSpec) -> int:
-    return sum(int(np.prod(shape)) for _, _, shape in parameter_shapes(spec))
+    return sum(math.prod(shape) for _, _, shape in parameter_shapes(spec))
 
 
 def member_values(spec: DenseSpec, values: Tensor) -> Tensor:
