@@ -586,30 +586,6 @@ def run_script(path, *arguments, timeout=120):
     return done.stdout
 
 
-FAULTS = """
-import resource
-import torch
-from skae.device import computing
-
-def faults():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-
-with computing(torch.device("cpu"), 0.0):
-    torch.ones(1 << 20)
-    before = faults()
-    for _ in range(10):
-        torch.ones(1 << 20)
-    print(faults() - before)
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="about glibc's malloc")
-def test_memory_of_a_batch_is_kept_for_the_next(tmp_path):
-    path = tmp_path / "faults.py"
-    path.write_text(FAULTS)
-    assert int(run_script(path)) < 1024  # the pages of one of the ten tensors
-
-
 CHILD = """
 import multiprocessing, sys
 import numpy as np, torch
