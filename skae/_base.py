@@ -47,7 +47,7 @@ from skae.training import defaults
 from skae.training.loop import train
 from skae.training.monitor import Monitor, ProgressPrinter
 from skae.training.optimizers import OPTIMIZERS
-from skae.training.plan import SCHEDULES, TrainingPlan, TrainState
+from skae.training.plan import SCHEDULES, SavedState, TrainingPlan, TrainState
 
 
 def all_or_nothing(method: Callable) -> Callable:
@@ -105,6 +105,22 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         "precision": [StrOptions({"float32", "bfloat16", "float64", "auto"})],
         "compile": ["boolean"],
         "verbose": ["verbose"],
+    }
+
+    # What a fit leaves behind, by type: what skae.io stores. What is not in every fitted
+    # estimator is named there.
+    _fitted_types: dict[str, Any] = {
+        "n_features_in_": int,
+        "feature_names_in_": np.ndarray,
+        "n_components_": int,
+        "n_iter_": int,
+        "loss_curve_": list[float],
+        "validation_loss_curve_": list[float] | None,
+        "best_loss_": float,
+        "_input": InputSpec,
+        "_model": Model,
+        "_train_state": SavedState,
+        "_sklearn_output_config": dict[str, str],
     }
 
     loss_curve_: list[float]

@@ -105,6 +105,15 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
         ],
     }
 
+    _fitted_types = {
+        **BaseAutoencoder._fitted_types,
+        "offset_": float,
+        "n_estimators_": int,
+        "_seeds": tuple[int, ...],
+        "_typical": Typical,
+        "_scorer": Scorer | None,
+    }
+
     def __init__(
         self,
         *,

@@ -1,97 +1,104 @@
-"""Save fitted estimators to safe files, and load them: arrays and JSON, no code.
+"""Safe files: fitted estimators as .safetensors, without pickle and without code.
 
-A file is in the safetensors format. One entry of its metadata holds the class,
-parameters and fitted state as canonical JSON, in which every array is named, and a
-SHA-256 over it and all arrays. The reader below takes nothing on trust: it checks
-sizes before it reads, and builds only what is in its tables. The checksum finds
-corruption; whoever can change the file can change the checksum too.
+What an estimator stores is declared: its parameters, and the attributes of its table
+``_fitted_types``. Reading, the header comes first. Class, parameters, settings and the
+shapes of all arrays are checked before the arrays are read.
 """
 
-import contextlib
-import hashlib
-import json
 import math
 import os
 import platform
-import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
-from numbers import Integral, Real
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, TypedDict
 
 import numpy as np
 import sklearn
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-import skae
+from skae import __version__, _records
 from skae._base import BaseAutoencoder
+from skae._container import Reader, write
 from skae._denoiser import DenoisingAutoencoder
 from skae._detector import AutoencoderAnomalyDetector
 from skae._transformer import AutoencoderTransformer
 from skae.data.scale import AffineScaler
-from skae.data.spec import InputSpec
 from skae.device import resolve_device
 from skae.inference import Model
-from skae.networks.build import n_values
+from skae.losses import LOSSES
+from skae.networks.activations import ACTIVATIONS
+from skae.networks.build import initialize, state_shapes
 from skae.networks.conv import ConvBuilder, UnetBuilder
 from skae.networks.dense import DenseSpec
-from skae.networks.modules import ModuleSpec
-from skae.scoring import Scorer, View
-from skae.thresholds import Typical
+from skae.networks.modules import ModuleNetwork, ModuleSpec
+from skae.scoring import Scorer, joint_width
 
 FORMAT = 1
 
-# All that a file may name.
-_CLASSES = {
+# Most layers, stages or members of a network.
+_MOST_SIZES = 256
+
+_CLASSES: dict[str, type[BaseAutoencoder]] = {
     cls.__name__: cls
     for cls in (AutoencoderTransformer, DenoisingAutoencoder, AutoencoderAnomalyDetector)
 }
-_RECORDS: dict[str, type] = {
-    cls.__name__: cls
-    for cls in (
-        *(AffineScaler, InputSpec, DenseSpec, ModuleSpec, ConvBuilder, UnetBuilder),
-        *(Scorer, View, Typical),
-    )
-}
-_ATTRIBUTES = {
-    *("_input", "_model", "_train_state", "_seeds", "_scorer", "_typical"),
-    *("n_features_in_", "feature_names_in_", "n_components_", "n_estimators_", "n_iter_"),
-    *("loss_curve_", "validation_loss_curve_", "best_loss_", "offset_"),
-}
-_DTYPES = {"F32": np.float32, "F64": np.float64, "I64": np.int64, "BOOL": np.bool_}
-_CODES = {np.dtype(dtype).name: code for code, dtype in _DTYPES.items()}
 
-_MOST_HEADER_BYTES = 1 << 20
 
-# Stands for a callable in the JSON; the user passes it again.
-_CALLABLE = {"callable": True}
+@dataclass(frozen=True)
+class _Modules:
+    """A ``ModuleSpec`` as a file has it: without what builds the user's modules."""
+
+    builder: ConvBuilder | UnetBuilder | None
+    input_shape: tuple[int, ...]
+    n_components: int
+    sparsity: int | None
+    compile: bool
+
+
+class _Parameter(TypedDict):
+    """Name and shape of one parameter of the user's modules."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+class _Model(TypedDict):
+    """What a ``Model`` pickles, and the layout of the user's modules."""
+
+    spec: DenseSpec | _Modules
+    scaler: AffineScaler
+    loss: str
+    n_features: int
+    arrays: dict[str, np.ndarray]
+    layout: list[_Parameter]
 
 
 def save(estimator: BaseAutoencoder, path: str | os.PathLike) -> None:
-    """Save a fitted estimator to a ``.safetensors`` file.
+    """Write a fitted estimator to a safe file.
 
-    The file is written next to ``path`` and then moved there: an interrupted save
-    leaves an older file as it was. The same model gives the same bytes.
+    The file is written beside the old one, and takes its place when it is complete: a
+    save that fails leaves the old file as it was. The same estimator gives the same
+    bytes.
 
     Parameters
     ----------
     estimator : AutoencoderTransformer, DenoisingAutoencoder or AutoencoderAnomalyDetector
-        Fitted.
+        Fitted. Pipelines and scikit-learn's own estimators go through skops or joblib.
     path : str or path-like
-        Where to.
+        Where to; by custom it ends in ``.safetensors``.
 
     Raises
     ------
     NotFittedError
         If the estimator is not fitted.
     ValueError
-        If it holds what is not data: a scikit-learn transformer as ``scaling``, a
-        callable as ``noise``, a ``RandomState``. A ``network`` callable is left out, and
-        wanted again by :func:`load`.
-    ImportError
-        If safetensors is not installed (``pip install "skae[files]"``).
+        If it is of another class, or holds code: a callable ``noise``, a transformer
+        as ``scaling``, a ``RandomState``. A callable ``network`` is left out of the
+        file, and given to :func:`load` again.
+    OSError
+        If the file cannot be written.
 
     Examples
     --------
@@ -107,310 +114,312 @@ def save(estimator: BaseAutoencoder, path: str | os.PathLike) -> None:
     >>> bool((loaded.transform(X) == autoencoder.transform(X)).all())
     True
     """
-    try:
-        from safetensors.numpy import save as to_bytes
-    except ImportError as error:
-        raise ImportError(
-            'Saving needs safetensors. Install it with: pip install "skae[files]"'
-        ) from error
-    if type(estimator).__name__ not in _CLASSES or type(estimator) not in _CLASSES.values():
+    name = type(estimator).__name__
+    if _CLASSES.get(name) is not type(estimator):
         raise ValueError(
-            f"{type(estimator).__name__} cannot be saved, only {', '.join(_CLASSES)}. For "
-            f"pipelines use skops."
+            f"estimator={estimator!r} is none of {', '.join(_CLASSES)}. Save it with skops or "
+            f"joblib."
         )
     check_is_fitted(estimator)
-    tensors: dict[str, np.ndarray] = {}
-    parameters = estimator.get_params(deep=False)
-    state = {k: v for k, v in vars(estimator).items() if k in _ATTRIBUTES}
-    tree = {
+    estimator._validate_params()
+    arrays: dict[str, np.ndarray] = {}
+    settings = {
         "format": FORMAT,
-        "class": type(estimator).__name__,
-        "parameters": {k: _encoded(v, k, tensors) for k, v in parameters.items()},
-        "state": {k: _encoded(v, k, tensors) for k, v in state.items()},
-        "versions": {
-            "skae": skae.__version__,
-            "scikit-learn": sklearn.__version__,
-            "torch": torch.__version__.split("+")[0],
-            "python": platform.python_version(),
-        },
+        "class": name,
+        "parameters": _stored_parameters(estimator),
+        "fitted": _stored_state(estimator, arrays),
+        "versions": _versions(),
     }
-    tree["sha256"] = _digest(tree, tensors)
-    _write(Path(path), to_bytes(tensors, {"skae": _canonical(tree)}))
+    write(Path(path), settings, arrays)
 
 
 def load(
-    path: str | os.PathLike, *, network: Callable | None = None, device: str = "auto"
+    path: str | os.PathLike,
+    *,
+    network: Callable | None = None,
+    device: str = "auto",
 ) -> BaseAutoencoder:
-    """Load an estimator that :func:`save` wrote. No code from the file is run.
+    """Read an estimator from a safe file.
+
+    Nothing that stands in the file is executed or imported. The checksum in the file
+    finds damage, not forgery: whoever can write the file can write a checksum.
 
     Parameters
     ----------
     path : str or path-like
-        The file.
+        A file that :func:`save` wrote.
     network : callable, default=None
-        What the estimator was given as ``network``, if that was a callable.
+        The ``network`` that the estimator was fitted with, if it was your own.
     device : str, default="auto"
         Device for the network, as of the estimators.
 
     Returns
     -------
     estimator : AutoencoderTransformer, DenoisingAutoencoder or AutoencoderAnomalyDetector
-        As it was when saved: predictions have the same bits on the same device.
+        Fitted, with the parameters, predictions and training state of the saved one.
 
     Raises
     ------
     ValueError
-        If the file is damaged, not one of ours, of a format that this version does not
-        read, or needs its ``network``.
+        If the file is damaged, is no such file, or was written in another format, or if
+        ``network`` builds another architecture.
     OSError
-        If it cannot be read.
+        If the file cannot be read.
     """
     target = str(resolve_device(device))
     try:
-        with open(path, "rb") as file:
-            tree, tensors = _read(file)
-        return _built(tree, _Decoder(tensors, network, target))
-    except OSError:
-        raise
-    except _Refused as error:
-        raise ValueError(f"{os.fspath(path)}: {error}") from None
-    except Exception as error:
-        raise ValueError(
-            f"{os.fspath(path)}: not a valid file of a skae estimator ({error!r:.200})."
-        ) from error
+        with Reader(Path(path)) as reader:
+            return _loaded(reader, network, target)
+    except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:
+        raise ValueError(f"{os.fspath(path)} cannot be loaded: {error}") from error
 
 
-class _Refused(ValueError):
-    """Why a file is not loaded, in the user's words."""
-
-
-def _encoded(value: Any, name: str, tensors: dict[str, np.ndarray]) -> Any:
-    """A value as JSON; arrays go into ``tensors``, under names that lead to them."""
-
-    def encode(part: Any, key: Any) -> Any:
-        return _encoded(part, f"{name}.{key}", tensors)
-
-    if value is None or isinstance(value, (str, bool, np.bool_)):
-        return bool(value) if isinstance(value, np.bool_) else value
-    if isinstance(value, Integral):
-        return int(value)
-    if isinstance(value, Real):
-        return float(value)
-    if isinstance(value, np.ndarray) and value.dtype.kind in "OU":
-        return {"strings": [str(part) for part in value]}
-    if isinstance(value, np.ndarray):
-        tensors[name] = np.asarray(value, order="C")
-        return {"tensor": name}
-    if isinstance(value, Model):
-        state = value.__getstate__()
-        return {"model": {k: encode(v, k) for k, v in state.items() if k != "device"}}
-    if type(value) in _RECORDS.values():
-        parts = {k: encode(getattr(value, k), k) for k in _field_names(type(value))}
-        return {"record": {type(value).__name__: parts}}
-    if isinstance(value, (list, tuple)):
-        kind = "list" if isinstance(value, list) else "tuple"
-        return {kind: [encode(part, i) for i, part in enumerate(value)]}
-    if isinstance(value, dict):
-        return {"dict": {str(k): encode(v, k) for k, v in value.items()}}
-    if callable(value) and name in ("network", "_model.spec.builder"):
-        return _CALLABLE
-    raise ValueError(
-        f"{name}={value!r} cannot be saved: files hold numbers, strings and arrays, no code. Pass "
-        f"a named option, or pickle the estimator."
-    )
-
-
-@dataclass
-class _Decoder:
-    """Undoes :func:`_encoded`; makes nothing but what stands in the tables.
-
-    Attributes
-    ----------
-    tensors : dict of ndarray
-        Those that are still to be placed.
-    network : callable or None
-        What the user gave.
-    device : str
-    """
-
-    tensors: dict[str, np.ndarray]
-    network: Callable | None
-    device: str
-
-    def decode(self, node: Any) -> Any:
-        if not isinstance(node, dict):
-            return node
-        ((kind, content),) = node.items()
-        return _KINDS[kind](self, content)
-
-    def decode_all(self, nodes: dict[str, Any]) -> dict[str, Any]:
-        return {name: self.decode(node) for name, node in nodes.items()}
-
-    def tensor_of(self, name: str) -> np.ndarray:
-        return self.tensors.pop(name)
-
-    def strings_of(self, content: list[str]) -> np.ndarray:
-        return np.array([str(part) for part in content], dtype=object)
-
-    def list_of(self, content: list[Any]) -> list[Any]:
-        return [self.decode(part) for part in content]
-
-    def tuple_of(self, content: list[Any]) -> tuple[Any, ...]:
-        return tuple(self.decode(part) for part in content)
-
-    def callable_of(self, content: bool) -> Callable:
-        if self.network is None:
-            raise _Refused(
-                "the estimator has a network of its own, which files do not hold. Pass it again: "
-                "load(path, network=...)."
-            )
-        return self.network
-
-    def record_of(self, content: dict[str, Any]) -> Any:
-        """A dataclass or named tuple of the table."""
-        ((name, fields),) = content.items()
-        cls, values = _RECORDS[name], self.decode_all(fields)
-        if set(values) != set(_field_names(cls)):
-            raise _Refused(f"{name} has other fields than it should.")
-        return cls(**values)
-
-    def model_of(self, content: dict[str, Any]) -> Model:
-        """The model, if its arrays are those of its network."""
-        state = self.decode_all(content)
-        expected, found = n_values(state["spec"]), len(state["arrays"]["parameters"])
-        if expected not in (None, found):
-            raise _Refused(f"its network has {expected} weights, but the file holds {found}.")
-        model = Model.__new__(Model)
-        model.__setstate__(state | {"device": self.device})
-        return model
-
-
-_KINDS: dict[str, Callable] = {
-    "tensor": _Decoder.tensor_of,
-    "strings": _Decoder.strings_of,
-    "list": _Decoder.list_of,
-    "tuple": _Decoder.tuple_of,
-    "dict": _Decoder.decode_all,
-    "callable": _Decoder.callable_of,
-    "record": _Decoder.record_of,
-    "model": _Decoder.model_of,
-}
-
-
-def _built(tree: dict[str, Any], decoder: _Decoder) -> BaseAutoencoder:
-    """The estimator of a verified file."""
-    estimator = _CLASSES[tree["class"]](**decoder.decode_all(tree["parameters"]))
+def _loaded(reader: Reader, network: Callable | None, device: str) -> BaseAutoencoder:
+    settings = reader.settings
+    _check_format(settings)
+    name = settings["class"]
+    if type(name) is not str or name not in _CLASSES:
+        raise ValueError(f"its class {str(name)[:80]!r} is none of {', '.join(_CLASSES)}.")
+    estimator = _CLASSES[name](**_parameters(_CLASSES[name], settings["parameters"], network))
     estimator._validate_params()
-    if unknown := set(tree["state"]) - _ATTRIBUTES:
-        raise _Refused(f"unknown attributes: {sorted(unknown)}.")
-    for name, value in decoder.decode_all(tree["state"]).items():
-        setattr(estimator, name, value)
-    if decoder.tensors:
-        raise _Refused(f"arrays that belong to nothing: {sorted(decoder.tensors)[:3]}.")
-    check_is_fitted(estimator)
+    # Arrays of the right shapes that take no memory: whatever is wrong is found before reading.
+    planned = {k: np.broadcast_to(np.zeros((), d), s) for k, (d, s) in reader.layout.items()}
+    _check_state(_state(estimator, settings["fitted"], planned), network)
+    state = _state(estimator, settings["fitted"], reader.arrays())
+    state["_model"] = _rebuilt(state["_model"], network, device)
+    for attribute, value in state.items():
+        setattr(estimator, attribute, value)
     return estimator
 
 
-def _field_names(cls: Any) -> list[str]:
-    return [field.name for field in fields(cls)] if is_dataclass(cls) else list(cls._fields)
-
-
-def _canonical(tree: Any) -> str:
-    return json.dumps(tree, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _digest(tree: dict[str, Any], tensors: dict[str, np.ndarray]) -> str:
-    """SHA-256 of the JSON and of every array: name, dtype, shape and bytes."""
-    digest = hashlib.sha256(_canonical(tree).encode())
-    for name, array in sorted(tensors.items()):
-        digest.update(_canonical([name, array.dtype.name, list(array.shape)]).encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write all or nothing."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _read(file: BinaryIO) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """JSON and arrays of a file, verified."""
-    size = os.fstat(file.fileno()).st_size
-    length = int.from_bytes(file.read(8), "little")
-    if size < 8 or length > min(_MOST_HEADER_BYTES, size - 8):
-        raise _Refused(f"truncated, or not a safetensors file: {size} bytes, header {length}.")
-    header = _parsed(file.read(length).decode("utf-8"))
-    metadata = header.pop("__metadata__", None)
-    if not isinstance(metadata, dict) or set(metadata) != {"skae"}:
-        raise _Refused("a safetensors file, but not of a skae estimator.")
-    tree = _parsed(metadata["skae"])
-    if tree.get("format") != FORMAT:
-        raise _Refused(
-            f"format {tree.get('format')!r:.40}, written by skae {_version_of(tree)}; skae "
-            f"{skae.__version__} reads format {FORMAT}. Load it with that version."
-        )
-    if _canonical(tree) != metadata["skae"]:
-        raise _Refused("its JSON is not canonical.")
-    tensors = _tensors(file, header, size - 8 - length)
-    expected = tree.pop("sha256", None)
-    if _digest(tree, tensors) != expected:
-        raise _Refused("damaged: its checksum does not fit. Take another copy.")
-    if not all(np.isfinite(array).all() for array in tensors.values()):
-        raise _Refused("it holds values that are not finite.")
-    return tree, tensors
-
-
-def _version_of(tree: dict[str, Any]) -> str:
-    versions = tree.get("versions")
-    return f"{versions.get('skae')!s:.40}" if isinstance(versions, dict) else "of unknown version"
-
-
-def _parsed(text: str) -> dict[str, Any]:
-    """JSON without duplicate keys."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(dict(pairs)) != len(pairs):
-            raise _Refused("its JSON has duplicate keys.")
-        return dict(pairs)
-
-    tree = json.loads(text, object_pairs_hook=unique)
-    if not isinstance(tree, dict):
-        raise _Refused("its JSON is no object.")
-    return tree
-
-
-def _tensors(file: BinaryIO, header: dict[str, Any], n_bytes: int) -> dict[str, np.ndarray]:
-    """The arrays, if they lie one after another and fill the file."""
-    position, plan = 0, []
-    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-        start, end = entry["data_offsets"]
-        dtype, shape = np.dtype(_DTYPES[entry["dtype"]]), tuple(entry["shape"])
-        if not all(type(length) is int and length >= 0 for length in (start, end, *shape)):
-            raise _Refused(f"array {name!r:.40} has a shape or place that is none.")
-        if start != position or end - start != math.prod(shape) * dtype.itemsize:
-            raise _Refused(f"array {name!r:.40} does not lie where it should.")
-        position = end
-        plan.append((name, dtype, shape, end - start))
-    if position != n_bytes:
-        raise _Refused(f"its arrays should fill {position} bytes, but {n_bytes} are there.")
+def _versions() -> dict[str, str]:
     return {
-        name: np.frombuffer(file.read(span), dtype).reshape(shape).copy()
-        for name, dtype, shape, span in plan
+        "skae": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "scikit-learn": sklearn.__version__,
+        "torch": str(torch.__version__),
     }
+
+
+def _check_format(settings: dict[str, Any]) -> None:
+    written = settings.get("format")
+    if type(written) is int and written != FORMAT:
+        versions = settings.get("versions")
+        by = versions.get("skae") if type(versions) is dict else None
+        raise ValueError(
+            f"it is of format {str(written)[:80]}, written by skae {str(by)[:80]}; this is skae "
+            f"{__version__}, which reads format {FORMAT}. Install the version that wrote it."
+        )
+    expected = {"format", "class", "parameters", "fitted", "versions"}
+    if type(written) is not int or settings.keys() != expected:
+        raise ValueError(f"its settings must be {sorted(expected)}.")
+
+
+# Parameters of the constructor.
+
+
+def _stored_parameters(estimator: BaseAutoencoder) -> dict[str, Any]:
+    parameters = estimator.get_params(deep=False)
+    if callable(parameters["network"]):
+        del parameters["network"]
+    return {name: _plain(name, value) for name, value in parameters.items()}
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A parameter as JSON; a tuple is told from a list."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, (list, np.ndarray)):
+        return [_plain(name, item) for item in value]
+    if isinstance(value, tuple):
+        return {"tuple": [_plain(name, item) for item in value]}
+    raise ValueError(
+        f"{name}={value!r} is code, which a safe file cannot hold. Pass a number or one of the "
+        f"named options, or save with skops or joblib."
+    )
+
+
+def _unplain(value: Any) -> Any:
+    if type(value) is dict and value.keys() == {"tuple"} and type(value["tuple"]) is list:
+        return tuple(_unplain(item) for item in value["tuple"])
+    if type(value) is list:
+        return [_unplain(item) for item in value]
+    if type(value) is dict:
+        raise ValueError(f"a parameter is a table, {str(value)[:80]}.")
+    return value
+
+
+def _parameters(cls: type[BaseAutoencoder], stored: Any, network: Callable | None) -> dict:
+    known = cls().get_params(deep=False)
+    if type(stored) is not dict or (unknown := stored.keys() - known.keys()):
+        unknown = unknown if type(stored) is dict else stored
+        raise ValueError(f"{cls.__name__} has no parameters {str(unknown)[:80]}.")
+    parameters = {name: _unplain(value) for name, value in stored.items()}
+    if "network" not in stored:
+        parameters["network"] = "auto" if network is None else network
+    return parameters
+
+
+# What a fit leaves behind.
+
+
+def _stored_state(estimator: BaseAutoencoder, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    state = {name: value for name, value in vars(estimator).items() if name in _types(estimator)}
+    state["_model"] = _stored_model(state["_model"])
+    types = _types(estimator)
+    return {name: _records.encode(types[name], v, name, arrays) for name, v in state.items()}
+
+
+def _state(estimator: BaseAutoencoder, stored: Any, arrays: dict[str, np.ndarray]) -> dict:
+    types = _types(estimator)
+    optional = {"feature_names_in_", "_sklearn_output_config"}
+    if type(stored) is not dict or not types.keys() - optional <= stored.keys() <= types.keys():
+        raise ValueError(f"what was fitted must be {sorted(types)}.")
+    rest = dict(arrays)
+    state = {k: _records.decode(types[k], tree, k, rest) for k, tree in stored.items()}
+    _must(not rest, f"it holds arrays that nothing asks for, {str(list(rest))[:80]}")
+    return state
+
+
+def _types(estimator: BaseAutoencoder) -> dict[str, Any]:
+    return estimator._fitted_types | {"_model": _Model}
+
+
+def _stored_model(model: Model) -> dict[str, Any]:
+    state, layout = model.__getstate__(), []
+    spec = state["spec"]
+    if isinstance(spec, ModuleSpec):
+        assert isinstance(model.network, ModuleNetwork)
+        builder = spec.builder if isinstance(spec.builder, (ConvBuilder, UnetBuilder)) else None
+        layout = [] if builder else _layout(model.network)
+        spec = _Modules(**vars(spec) | {"builder": builder})
+    return state | {"spec": spec, "layout": layout}
+
+
+def _layout(network: ModuleNetwork) -> list[dict[str, Any]]:
+    named = network.pair.named_parameters()
+    return [{"name": name, "shape": tuple(value.shape)} for name, value in named]
+
+
+def _rebuilt(stored: dict[str, Any], network: Callable | None, device: str) -> Model:
+    """The model, whose spec was checked."""
+    state = {k: v for k, v in stored.items() if k != "layout"}
+    model = Model.__new__(Model)
+    model.__setstate__(state | {"spec": _spec(stored["spec"], network), "device": device})
+    return model
+
+
+def _spec(stored: DenseSpec | _Modules, network: Callable | None) -> DenseSpec | ModuleSpec:
+    if isinstance(stored, DenseSpec):
+        return stored
+    builder = network if stored.builder is None else stored.builder
+    assert builder is not None
+    return ModuleSpec(**vars(stored) | {"builder": builder})
+
+
+# Whether it all fits together, by settings and shapes alone.
+
+_CHOICES: dict[str, Any] = {
+    "activation": ACTIVATIONS,
+    "normalization": (None, "batch", "layer"),
+    "loss": LOSSES,
+}
+
+
+def _check_state(state: dict[str, Any], network: Callable | None) -> None:
+    model, n_features = state["_model"], state["n_features_in_"]
+    _check_given(model, network)
+    _check_settings(vars(model["spec"]) | {"loss": model["loss"]})
+    n_latents, n_members = _check_network(model, network)
+    agree = {n_features, model["n_features"], state["_input"].n_features}
+    _must(len(agree) == 1 and n_features > 0, "the number of features differs between its parts")
+    fits = state["_input"].image_shape is not None or not state["_input"].is_patch
+    _must(fits, "patches need an image_shape")
+    _must(state["n_components_"] == n_latents, f"n_components_ must be {n_latents}")
+    _check_arrays(vars(model["scaler"]), {"center": (n_features,), "scale": (n_features,)})
+    if "feature_names_in_" in state:
+        names = state["feature_names_in_"]
+        _must(names.dtype == object and len(names) == n_features, "feature names must be one each")
+    weights = model["arrays"]["parameters"]
+    moments = state["_train_state"]["moments"]
+    _must(moments.keys() <= {"first", "second"}, "the optimizer's moments have unknown names")
+    _check_arrays(moments, dict.fromkeys(moments, weights.shape))
+    output = state.get("_sklearn_output_config", {})
+    _must(output.keys() <= {"transform"}, "the output has unknown settings")
+    if "_scorer" in state:
+        _must(len(state["_seeds"]) == state["n_estimators_"] == n_members, "members differ")
+        _check_scorer(state["_scorer"], n_features, joint_width(n_latents + n_features), n_members)
+
+
+def _check_given(model: dict[str, Any], network: Callable | None) -> None:
+    """A network is given to load if, and only if, the file has none."""
+    spec = model["spec"]
+    own = isinstance(spec, _Modules) and spec.builder is None
+    if own and network is None:
+        raise ValueError("it was fitted with a network of your own: pass load(path, network=...).")
+    if network is not None and not own:
+        raise ValueError(f"it holds its network: leave out network={network!r}.")
+
+
+def _check_settings(settings: dict[str, Any]) -> None:
+    """Settings of a network, those of its builder included."""
+    for name, value in settings.items():
+        if name == "builder" and value is not None:
+            _check_settings(vars(value))
+        elif name in _CHOICES:
+            _must(value in _CHOICES[name], f"{name}={value!r} is unknown")
+        elif name == "dropout":
+            _must(0 <= value < 1, f"dropout={value!r} must be in [0, 1)")
+        elif isinstance(value, (int, tuple)) and name != "compile":
+            sizes = (value,) if isinstance(value, int) else value
+            empty = name == "hidden_layer_sizes"
+            _must((len(sizes) > 0 or empty) and 0 not in sizes, f"{name} must be positive")
+            _must(len(sizes) <= _MOST_SIZES, f"{name} has more than {_MOST_SIZES} entries")
+
+
+def _check_network(model: dict[str, Any], network: Callable | None) -> tuple[int, int]:
+    """Numbers of latents and of members."""
+    spec, arrays = _spec(model["spec"], network), model["arrays"]
+    if isinstance(spec, ModuleSpec) and network is not None:
+        built = initialize(spec, (0,), torch.float32, torch.device("cpu"))
+        assert isinstance(built, ModuleNetwork)
+        found, stored = _layout(built), model["layout"]
+        _must(found == stored, f"network={network!r} has the parameters {found}, not {stored}")
+    shapes = state_shapes(spec)
+    _must(arrays.keys() == shapes.keys(), f"the network's arrays must be {sorted(shapes)}")
+    _check_arrays(arrays, shapes, kinds="fiub")
+    _must(arrays["parameters"].dtype in (np.float32, np.float64), "weights have another dtype")
+    width = spec.n_features if isinstance(spec, DenseSpec) else math.prod(spec.input_shape)
+    _must(width == model["n_features"], f"the network takes {width} features")
+    if isinstance(spec, DenseSpec):
+        return spec.n_latents, spec.n_members
+    return spec.n_components, 1
+
+
+def _check_scorer(scorer: Scorer | None, n_features: int, width: int, n_members: int) -> None:
+    if scorer is None:
+        return
+    _check_arrays({"features": scorer.features}, {"features": (3, n_features)})
+    views = scorer.members
+    _must(len(views) == n_members and len({len(v) for v in views}) == 1, "the views differ")
+    for view in (view for views in scorer.members for view in views):
+        basis = {"center": (width,), "basis": (width, width)}
+        _must((view.center is None) == (view.basis is None), "a view lacks its basis")
+        _check_arrays(view._asdict(), {} if view.basis is None else basis)
+        shape = view.references.shape
+        _must(len(shape) == 3 and 0 not in shape and shape[2] == width, "a view has another width")
+
+
+def _check_arrays(arrays: Any, shapes: dict[str, tuple[int, ...]], kinds: str = "f") -> None:
+    for name, shape in shapes.items():
+        array = arrays[name]
+        fits = array.shape == shape and array.dtype.kind in kinds
+        _must(fits, f"{name} must be of shape {shape}, not {array.dtype} of {array.shape}")
+
+
+def _must(holds: bool, else_: str) -> None:
+    if not holds:
+        raise ValueError(f"{else_}.")

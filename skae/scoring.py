@@ -283,6 +283,11 @@ def _draw(order: Tensor, weights: Tensor, size: int) -> Tensor:
     return order[torch.searchsorted(cumulated, marks).clamp(max=len(order) - 1)]
 
 
+def joint_width(n_columns: int) -> int:
+    """Columns in which so many latents and residuals are looked at."""
+    return min(n_columns, _MOST_DIMENSIONS)
+
+
 def _projected(joint: Tensor, seed: int) -> Tensor:
     """Latents and residuals (K, n, d) in at most ``_MOST_DIMENSIONS`` columns."""
     width = joint.shape[-1]

@@ -45,8 +45,6 @@ def test_documented_method_parameters_are_those_of_the_signature(cls, name):
 def test_example_runs(cls):
     if cls in DISPLAYS:
         pytest.importorskip("matplotlib").use("Agg")
-    if cls is skae.io.save:
-        pytest.importorskip("safetensors")
     tests = doctest.DocTestFinder().find(cls, cls.__name__, globs={})
     assert sum(len(test.examples) for test in tests) > 0
     runner = doctest.DocTestRunner()

@@ -11,7 +11,7 @@ ROOT = Path(skae.__file__).parent
 
 # Ground floor first. Files of one entry may import each other; any may import exceptions.
 FLOORS = [
-    [["exceptions"]],
+    [["exceptions"], ["_records"], ["_container"]],
     [["randomness"], ["device"]],
     [["data.spec"], ["data.validate"]],
     [["data.scale"]],

@@ -5,10 +5,10 @@ import math
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from skae.networks.conv import ImageBuilder, UnetBuilder
-from skae.networks.dense import DenseNetwork, DenseSpec, n_parameters
+from skae.networks.dense import DenseNetwork, DenseSpec, n_buffers, n_parameters
 from skae.networks.modules import ModuleNetwork, ModuleSpec, ModuleStep
 from skae.networks.step import DenseStep
 from skae.randomness import WEIGHTS_STREAM, generator, isolated_globals
@@ -32,15 +32,19 @@ def initialize(
         return ModuleNetwork(spec, dtype, device)
 
 
-def n_values(spec: Spec) -> int | None:
-    """How many weights a network has; None for the user's own, which is not built to know."""
+def state_shapes(spec: Spec) -> dict[str, tuple[int, ...]]:
+    """Shapes of the arrays that :func:`restore` takes; for our own networks without memory."""
     if isinstance(spec, DenseSpec):
-        return n_parameters(spec)
+        return {"parameters": (n_parameters(spec),), "buffers": (n_buffers(spec),)}
     if not isinstance(spec.builder, ImageBuilder):
-        return None
+        network = initialize(spec, (0,), torch.float32, torch.device("cpu"))
+        return {name: tuple(value.shape) for name, value in network.state().items()}
     with torch.device("meta"):
-        pair = spec.builder.build(spec.input_shape, spec.n_components)
-    return sum(weight.numel() for module in pair for weight in module.parameters())
+        encoder, decoder = spec.builder.build(spec.input_shape, spec.n_components)
+    pair = nn.ModuleDict({"encoder": encoder, "decoder": decoder})
+    n_values = sum(math.prod(parameter.shape) for parameter in pair.parameters())
+    buffers = {f"buffer.{name}": tuple(value.shape) for name, value in pair.named_buffers()}
+    return {"parameters": (n_values,), **buffers}
 
 
 def draws_globally(network: Network) -> bool:

@@ -133,6 +133,13 @@ def n_parameters(spec: DenseSpec) -> int:
     return sum(math.prod(shape) for _, _, shape in parameter_shapes(spec))
 
 
+def n_buffers(spec: DenseSpec) -> int:
+    """Running means and variances of the hidden layers."""
+    if spec.normalization != "batch":
+        return 0
+    return 2 * spec.n_members * sum(w for i, w in enumerate(spec.widths[1:]) if spec.is_hidden(i))
+
+
 def member_values(spec: DenseSpec, values: Tensor) -> Tensor:
     """One value a member, repeated for every parameter of that member: flat."""
     return torch.cat(
@@ -169,9 +176,7 @@ class DenseNetwork:
     ) -> "DenseNetwork":
         """Random weights, a seed a member: the same ones that the member gets alone."""
         parameters = torch.zeros(n_parameters(spec), dtype=dtype)
-        n_hidden = sum(w for i, w in enumerate(spec.widths[1:]) if spec.is_hidden(i))
-        buffers = torch.zeros(2 * spec.n_members * n_hidden, dtype=dtype)
-        network = cls(spec, parameters, buffers if spec.normalization == "batch" else buffers[:0])
+        network = cls(spec, parameters, torch.zeros(n_buffers(spec), dtype=dtype))
         for layer in network.layers:
             if layer.gain is not None:
                 layer.gain.fill_(1.0)

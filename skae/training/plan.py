@@ -2,8 +2,9 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,6 +39,14 @@ class TrainingPlan:
     max_samples: int | None = None
 
 
+class SavedState(TypedDict):
+    """A :class:`TrainState` as plain arrays."""
+
+    moments: dict[str, np.ndarray]
+    n_steps: int
+    n_epochs: int
+
+
 @dataclass
 class TrainState:
     """Where training stands; with the weights, all that it needs to go on.
@@ -54,12 +63,12 @@ class TrainState:
     n_steps: int = 0
     n_epochs: int = 0
 
-    def to_arrays(self) -> dict[str, Any]:
+    def to_arrays(self) -> SavedState:
         arrays = {name: value.cpu().numpy().copy() for name, value in self.moments.items()}
         return {"moments": arrays, "n_steps": self.n_steps, "n_epochs": self.n_epochs}
 
     @classmethod
-    def from_arrays(cls, saved: dict[str, Any], like: Tensor) -> "TrainState":
+    def from_arrays(cls, saved: SavedState, like: Tensor) -> "TrainState":
         options: dict[str, Any] = {"dtype": like.dtype, "device": like.device}
         moments = {k: torch.tensor(v, **options) for k, v in saved["moments"].items()}
         return cls(moments, saved["n_steps"], saved["n_epochs"])
