@@ -5,7 +5,6 @@ What an estimator stores is declared: its parameters, and the attributes of its 
 shapes of all arrays are checked before the arrays are read.
 """
 
-import math
 import os
 import platform
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from skae._denoiser import DenoisingAutoencoder
 from skae._detector import AutoencoderAnomalyDetector
 from skae._transformer import AutoencoderTransformer
 from skae.data.scale import AffineScaler
+from skae.data.spec import InputSpec
 from skae.device import resolve_device
 from skae.inference import Model
 from skae.losses import LOSSES
@@ -170,8 +170,9 @@ def load(
     try:
         with Reader(Path(path)) as reader:
             return _loaded(reader, network, target)
-    except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:
-        raise ValueError(f"{os.fspath(path)} cannot be loaded: {error}") from error
+    except (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError) as error:
+        reason = str(error).split("\n")[0][:500]
+        raise ValueError(f"{os.fspath(path)} cannot be loaded: {reason}") from error
 
 
 def _loaded(reader: Reader, network: Callable | None, device: str) -> BaseAutoencoder:
@@ -257,7 +258,7 @@ def _parameters(cls: type[BaseAutoencoder], stored: Any, network: Callable | Non
     if type(stored) is not dict or (unknown := stored.keys() - known.keys()):
         unknown = unknown if type(stored) is dict else stored
         raise ValueError(f"{cls.__name__} has no parameters {str(unknown)[:80]}.")
-    parameters = {name: _unplain(value) for name, value in stored.items()}
+    parameters = {name: _unplain(value) for name, value in stored.items()} | {"compile": False}
     if "network" not in stored:
         parameters["network"] = "auto" if network is None else network
     return parameters
@@ -317,7 +318,8 @@ def _spec(stored: DenseSpec | _Modules, network: Callable | None) -> DenseSpec |
         return stored
     builder = network if stored.builder is None else stored.builder
     assert builder is not None
-    return ModuleSpec(**vars(stored) | {"builder": builder})
+    # To compile starts processes, which loading never does.
+    return ModuleSpec(**vars(stored) | {"builder": builder, "compile": False})
 
 
 # Whether it all fits together, by settings and shapes alone.
@@ -333,13 +335,9 @@ def _check_state(state: dict[str, Any], network: Callable | None) -> None:
     model, n_features = state["_model"], state["n_features_in_"]
     _check_given(model, network)
     _check_settings(vars(model["spec"]) | {"loss": model["loss"]})
+    _check_input(state["_input"], model, n_features)
     n_latents, n_members = _check_network(model, network)
-    agree = {n_features, model["n_features"], state["_input"].n_features}
-    _must(len(agree) == 1 and n_features > 0, "the number of features differs between its parts")
-    fits = state["_input"].image_shape is not None or not state["_input"].is_patch
-    _must(fits, "patches need an image_shape")
     _must(state["n_components_"] == n_latents, f"n_components_ must be {n_latents}")
-    _check_arrays(vars(model["scaler"]), {"center": (n_features,), "scale": (n_features,)})
     if "feature_names_in_" in state:
         names = state["feature_names_in_"]
         _must(names.dtype == object and len(names) == n_features, "feature names must be one each")
@@ -380,6 +378,19 @@ def _check_settings(settings: dict[str, Any]) -> None:
             _must(len(sizes) <= _MOST_SIZES, f"{name} has more than {_MOST_SIZES} entries")
 
 
+def _check_input(given: InputSpec, model: dict[str, Any], n_features: int) -> None:
+    """Whether all parts are of one number of features: that of the scaler's arrays."""
+    agree = {n_features, model["n_features"], given.n_features}
+    _must(len(agree) == 1 and n_features > 0, "the number of features differs between its parts")
+    _check_arrays(vars(model["scaler"]), {"center": (n_features,), "scale": (n_features,)})
+    _must(given.image_shape is not None or not given.is_patch, "patches need an image_shape")
+    spec = model["spec"]
+    of_rows = isinstance(spec, DenseSpec)
+    takes: Any = spec.n_features if of_rows else spec.input_shape
+    gets = n_features if of_rows else given.network_shape
+    _must(takes == gets, f"the network takes {takes}, but rows are of {gets}")
+
+
 def _check_network(model: dict[str, Any], network: Callable | None) -> tuple[int, int]:
     """Numbers of latents and of members."""
     spec, arrays = _spec(model["spec"], network), model["arrays"]
@@ -392,8 +403,6 @@ def _check_network(model: dict[str, Any], network: Callable | None) -> tuple[int
     _must(arrays.keys() == shapes.keys(), f"the network's arrays must be {sorted(shapes)}")
     _check_arrays(arrays, shapes, kinds="fiub")
     _must(arrays["parameters"].dtype in (np.float32, np.float64), "weights have another dtype")
-    width = spec.n_features if isinstance(spec, DenseSpec) else math.prod(spec.input_shape)
-    _must(width == model["n_features"], f"the network takes {width} features")
     if isinstance(spec, DenseSpec):
         return spec.n_latents, spec.n_members
     return spec.n_components, 1

@@ -370,6 +370,13 @@ FORGERIES = {
     "without a model": (dropped("fitted", "_model"), "what was fitted"),
     "state is a list": (at("fitted", value=[]), "what was fitted"),
     "unknown moments": (at("fitted", "_train_state", "moments", value={}), "nothing asks for"),
+    "dropout that is a text": (at(*SPEC, "dropout", value="x"), "float"),
+    "other features of the model": (at("fitted", "_model", "n_features", value=3), "differs"),
+    "other features of the network": (at(*SPEC, "n_features", value=10**12), "takes"),
+    "names too few": (at("fitted", "feature_names_in_", value=["a"]), "one each"),
+    "patches of a table": (at("fitted", "_input", "is_patch", value=True), "image_shape"),
+    "negative steps": (at("fitted", "_train_state", "n_steps", value=-5), "int"),
+    "loss that is a text": (at("fitted", "best_loss_", value="x"), "float"),
     "image of another shape": (at("fitted", "_input", "image_shape", value=[2, 2]), "holds 4"),
     "without versions": (dropped("versions"), "settings must be"),
     "without a format": (dropped("format"), "settings must be"),
@@ -395,6 +402,41 @@ FORGERIES = {
 def test_forged_settings_are_refused_though_the_checksum_holds(good, path, name):
     change, expected = FORGERIES[name]
     assert expected in refused(path, forged(path, good, change))
+
+
+CONV = ("fitted", "_model", "spec", "_Modules")
+CHANNELS = (*CONV, "builder", "ConvBuilder", "channels")
+OTHER_FORGERIES = {
+    "channels of 2e9": ("convolutions", at(*CHANNELS, value=[2_000_000_000]), "of shape"),
+    "many stages": ("convolutions", at(*CHANNELS, value=[1] * 40), "of shape"),
+    "latents of 2e9": ("convolutions", at(*CONV, "n_components", value=2_000_000_000), "of shape"),
+    "huge images": ("convolutions", at(*CONV, "input_shape", value=[1, 2**40, 2**40]), "takes"),
+    "images of two axes": ("convolutions", at(*CONV, "input_shape", value=[1, 90]), "takes"),
+    "no builder": ("convolutions", at(*CONV, "builder", value=None), "network of your own"),
+    "no seeds": ("detector", at("fitted", "_seeds", value=[]), "members"),
+    "many members": ("detector", at("fitted", "n_estimators_", value=900), "members"),
+    "no scorer": ("detector", at("fitted", "_scorer", value=None), "nothing asks"),
+    "narrower view": (
+        "detector",
+        lambda s, arrays: arrays.update({"_scorer.members.0.0.references": np.ones((2, 4, 3))}),
+        "width",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_FORGERIES)
+def test_forged_images_and_detectors_are_refused(path, name):
+    kind, change, expected = OTHER_FORGERIES[name]
+    save(fitted(kind), path)
+    assert expected in refused(path, forged(path, path.read_bytes(), change))
+
+
+def test_loading_never_compiles(path):
+    estimator = fitted("convolutions").set_params(compile=True)
+    assert reloaded(estimator, path).compile is False
+    data = forged(path, path.read_bytes(), at(*CONV, "compile", value=True))
+    path.write_bytes(data)
+    assert load(path)._model.network.spec.compile is False
 
 
 def test_other_format_names_both_versions(good, path):
