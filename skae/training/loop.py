@@ -22,7 +22,7 @@ from skae.randomness import (
     subsamples,
     table_offsets,
 )
-from skae.training.monitor import Monitor, raise_divergence
+from skae.training.monitor import Monitor
 from skae.training.optimizers import Optimizer, Rate
 from skae.training.plan import SCHEDULES, TrainingPlan, TrainState
 
@@ -45,9 +45,7 @@ def train(
             watched = None if validation_loss is None else validation_loss.tolist()
             if monitor.epoch_done(loss.tolist(), watched):
                 break
-    monitor.restore_best()
-    if not bool(network.parameters.isfinite().all()):
-        raise_divergence(plan, "after the last epoch")
+    monitor.finish()
 
 
 def _global_generator(network: Network, plan: TrainingPlan, state: TrainState):
@@ -138,6 +136,8 @@ class _Run:
         """Indices (K, n) of the training and the held-out rows of each member."""
         plan, n_rows = self._plan, len(self._rows)
         own = subsamples(n_rows, plan.max_samples or n_rows, plan.seeds)
+        if plan.first_rows:
+            own = own + torch.tensor(plan.first_rows)[:, None]
         if not plan.early_stopping:
             return own, None
         n = own.shape[1]
