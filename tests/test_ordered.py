@@ -160,3 +160,10 @@ def test_sparse_output_holds_the_same_values():
     np.testing.assert_allclose(latents.toarray(), dense, rtol=1e-4, atol=1e-5)
     rebuilt = autoencoder.reconstruct(X)
     np.testing.assert_allclose(autoencoder.inverse_transform(latents.toarray()), rebuilt, rtol=1e-5)
+
+
+def test_sparsity_is_annealed_so_that_no_latent_stays_dead():
+    settings = {"n_components": 60, "hidden_layer_sizes": (), "sparsity": 3, "random_state": 0}
+    latents = AutoencoderTransformer(**settings, max_epochs=30).fit(X).transform(X)
+    assert ((latents != 0).sum(1) <= 3).all()
+    assert (latents != 0).any(0).mean() > 0.95

@@ -47,6 +47,8 @@ class DenseStep:
         Gradient of the loss by ``output``; filled by the caller before :meth:`backward`.
     offsets : Tensor of shape (K * batch_size,)
         Random offsets of the rows, read by dropout.
+    n_kept : int
+        Sparse latents that are kept of a row; ``sparsity``, unless the caller sets it.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class DenseStep:
     ):
         self.network = network
         self._latent_penalty = latent_penalty
+        self.n_kept = network.spec.sparsity or 0
         self._size = (network.n_members, batch_size)
         self._options: dict[str, Any] = {"dtype": dtype, "device": network.device}
         self._forward: list[Callable[[], object]] = []
@@ -156,7 +159,7 @@ class DenseStep:
             kept = chosen = torch.empty_like(z)
             choose = self._first_latents(chosen)
             if k is not None:
-                choose = lambda: chosen.copy_(top_k_mask(z, k, mask))  # noqa: E731
+                choose = lambda: chosen.copy_(top_k_mask(z, self.n_kept, mask))  # noqa: E731
             self._forward.append(choose)
         if kept is not None:
             self._forward.append(partial(z.mul_, kept))
