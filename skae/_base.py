@@ -30,9 +30,12 @@ from sklearn.utils.validation import (
 from torch import nn
 
 from skae._callbacks import CallbackEpochs, CallbackSupportMixin
-from skae.data.batches import Rows, load_rows
-from skae.data.scale import Scaler, fit_pixel_scaler, fit_scaler
+from skae._parameters import sizes_of
+from skae.data.batches import Rows
+from skae.data.scale import Scaler, fit_pixel_scaler, fit_scaler, needs_all_rows
+from skae.data.sources import source_of
 from skae.data.spec import InputSpec
+from skae.data.stream import block_length, scaled_rows, scaling_sample
 from skae.data.validate import as_rows, dense_chunks, image_shape_of
 from skae.device import computing, resolve_device, resolve_precision, trains_exactly
 from skae.inference import Model
@@ -298,7 +301,14 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
                 )
 
     def _check_X(self, X, reset: bool = False) -> Any:
-        """Rows as an array of numbers or a CSR matrix, in the caller's dtype."""
+        """Rows as an array of numbers, a source or a CSR matrix, in the caller's dtype."""
+        source = source_of(X)
+        if source is not None:
+            # scikit-learn would read all of it.
+            self._check_array(np.asarray(X[:1]), reset)
+        return self._check_array(X, reset) if source is None else source
+
+    def _check_array(self, X, reset: bool) -> Any:
         shape = image_shape_of(X)
         if shape is not None:
             return self._check_images(X, shape, reset)
@@ -326,8 +336,11 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
                 del self.feature_names_in_
         return as_rows(self._image_array(X))
 
-    def _image_array(self, X) -> np.ndarray:
-        return check_array(X, dtype="numeric", allow_nd=True, ensure_all_finite=False)
+    def _image_array(self, X) -> Any:
+        """Images that are sliced like an array, checked."""
+        some = X if source_of(X) is None else np.asarray(X[:1])
+        checked = check_array(some, dtype="numeric", allow_nd=True, ensure_all_finite=False)
+        return checked if some is X else X
 
     def _given_shape(self) -> tuple[int, ...] | None:
         return None if self.image_shape is None else sizes_of("image_shape", self.image_shape)
@@ -364,13 +377,14 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         dtype, product_dtype = resolve_precision(self.precision, device)
         spec = self._network_spec(checked.shape[1])
         plan = self._plan(checked.shape[0], product_dtype, one_pass)
+        plan = dataclasses.replace(plan, block_length=self._block_length(checked, dtype))
         train_dtype = dtype
         # Convolutions have no fast kernels in float64.
         exact = trains_exactly(checked.shape[0], plan.batch_size, device)
         if exact and self.network not in BUILDERS:
             train_dtype = torch.float64
             plan = dataclasses.replace(plan, product_dtype=train_dtype)
-        scaler = self._model.scaler if resume else self._fit_scaler(checked, weights)
+        scaler = self._model.scaler if resume else self._fit_scaler(checked, weights, plan)
         with computing(device, 0.0):
             if resume:
                 network = self._resumed_network(spec, dtype, train_dtype)
@@ -379,7 +393,8 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
                 network = initialize(spec, plan.seeds, train_dtype, device)
                 state = TrainState()
         keyed = plan.noise is not None or self.dropout > 0
-        rows = load_rows(checked, weights, scaler, train_dtype, device, keyed)
+        order = (plan.block_length, len(plan.seeds), plan.batch_size)
+        rows = scaled_rows(checked, weights, scaler, train_dtype, device, keyed, *order)
         if not resume:
             self._check_targets(rows)
 
@@ -456,7 +471,14 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         """How many of the training rows each of them is trained on."""
         return n_rows
 
-    def _fit_scaler(self, X: Any, weights: np.ndarray | None) -> Scaler:
+    def _block_length(self, X: Any, dtype: torch.dtype) -> int | None:
+        """Rows of a block, if X is too large to be loaded."""
+        return block_length(X, dtype, self._n_members())
+
+    def _fit_scaler(self, X: Any, weights: np.ndarray | None, plan: TrainingPlan) -> Scaler:
+        if plan.block_length is not None and needs_all_rows(self.scaling):
+            X, weights = scaling_sample(X, weights, plan.block_length, plan.seeds[0])
+
         def chunks():
             for part, rows in dense_chunks(X):
                 yield rows, None if weights is None else weights[part]
@@ -575,12 +597,3 @@ def _changes(old: Spec, new: Spec) -> str:
 
 def _with_channels(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape if len(shape) == 3 else (*shape, 1)
-
-
-def sizes_of(name: str, value: Any) -> tuple[int, ...]:
-    """A tuple of positive integers from a parameter; an integer alone is a tuple of one."""
-    sizes = (value,) if isinstance(value, Integral) else tuple(value)
-    for size in sizes:
-        if not isinstance(size, Integral) or isinstance(size, (bool, np.bool_)) or size < 1:
-            raise ValueError(f"{name}={value!r} must hold positive integers, got {size!r}.")
-    return tuple(int(size) for size in sizes)

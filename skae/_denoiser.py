@@ -7,8 +7,8 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
-from skae._base import BaseAutoencoder, Integral, Interval, Real, StrOptions, sizes_of
-from skae._parameters import documented
+from skae._base import BaseAutoencoder, Integral, Interval, Real, StrOptions
+from skae._parameters import documented, sizes_of
 from skae._transformer import AutoencoderTransformer
 from skae.data.patches import draw_patches
 from skae.data.validate import as_rows, image_shape_of, like_caller

@@ -19,10 +19,11 @@ from skae._base import (
     all_or_nothing,
 )
 from skae._parameters import documented
+from skae.data.stream import Blocks, sample_rows
 from skae.data.validate import image_shape_of, like_caller
 from skae.inference import Model
 from skae.maps import anomaly_maps, boxes
-from skae.randomness import SCORE_STREAM, subsamples
+from skae.randomness import SCORE_STREAM, generator, subsamples
 from skae.scoring import CALIBRATION_ROWS, SCORES, Scorer, fit_scorer
 from skae.thresholds import Typical, contamination_threshold
 from skae.training.plan import TrainingPlan
@@ -372,10 +373,11 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
         """
         check_is_fitted(self)
         rows, weights = self._check_weights(sample_weight, self._check_X(X))
-        seeds = self._seeds
-        self._calibrate(
-            rows, weights, seeds, torch.ones((len(seeds), rows.shape[0]), dtype=torch.bool)
+        some = self._calibration_rows(
+            rows, self._seeds, self._block_length(rows, self._model.dtype)
         )
+        trained = torch.ones((len(self._seeds), len(some)), dtype=torch.bool)
+        self._calibrate(rows, weights, self._seeds, some, trained)
         return self
 
     def _n_members(self) -> int:
@@ -408,23 +410,45 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
 
     def _fitted(self, X: Any, weights: np.ndarray | None, plan: TrainingPlan) -> None:
         self._seeds, self.n_estimators_ = plan.seeds, len(plan.seeds)
+        some = self._calibration_rows(X, plan.seeds, plan.block_length)
         n_rows = X.shape[0]
-        own = subsamples(n_rows, plan.max_samples or n_rows, plan.seeds)
-        trained = torch.zeros(len(own), n_rows, dtype=torch.bool).scatter_(1, own, True)
-        self._calibrate(X, weights, plan.seeds, trained)
+        n_own = plan.max_samples or n_rows
+        if plan.block_length is not None:
+            trained = Blocks(n_rows, plan.block_length, n_own, plan.seeds).owns(some)
+        else:
+            own = subsamples(n_rows, n_own, plan.seeds)
+            trained = torch.zeros(len(own), n_rows, dtype=torch.bool).scatter_(1, own, True)
+            trained = trained[:, some]
+        self._calibrate(X, weights, plan.seeds, some, trained)
+
+    def _calibration_rows(
+        self, X: Any, seeds: tuple[int, ...], block_length: int | None
+    ) -> torch.Tensor:
+        """Sorted indices of the rows that calibrate."""
+        if block_length is None:
+            return subsamples(X.shape[0], CALIBRATION_ROWS, seeds[:1], SCORE_STREAM)[0]
+        rng = generator(seeds[0], SCORE_STREAM)
+        return sample_rows(X.shape[0], CALIBRATION_ROWS, block_length, rng)
 
     def _calibrate(
-        self, X: Any, weights: np.ndarray | None, seeds: tuple[int, ...], trained: torch.Tensor
+        self,
+        X: Any,
+        weights: np.ndarray | None,
+        seeds: tuple[int, ...],
+        some: torch.Tensor,
+        trained: torch.Tensor,
     ) -> None:
-        """Fit what scores latents and residuals, and the threshold."""
-        some = subsamples(X.shape[0], CALIBRATION_ROWS, seeds[:1], SCORE_STREAM)[0]
+        """Fit what scores latents and residuals, and the threshold.
+
+        ``trained`` tells which members were trained on each of ``some`` rows.
+        """
         sample = X if len(some) == X.shape[0] else X[some.numpy()]
         sample_weights = np.ones(len(some)) if weights is None else weights[some.numpy()]
         if self.anomaly_score == "reconstruction":
             self._scorer, held_out = None, -self._model.losses(sample)
         else:
             self._scorer, outlyingness = fit_scorer(
-                self.anomaly_score, self._model, sample, sample_weights, trained[:, some], seeds
+                self.anomaly_score, self._model, sample, sample_weights, trained, seeds
             )
             known = ~np.isnan(outlyingness)
             held_out, sample_weights = -outlyingness[known], sample_weights[known]

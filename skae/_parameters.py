@@ -1,4 +1,9 @@
-"""Documentation of the parameters and attributes that all estimators share."""
+"""Documentation of the parameters and attributes that all estimators share; a check."""
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
 
 PARAMETERS = """n_components : int or "auto", default="auto"
         Number of latents. "auto" is half of the features, at most 32.
@@ -114,3 +119,12 @@ def documented(cls: type) -> type:
         "{attributes}", ATTRIBUTES
     )
     return cls
+
+
+def sizes_of(name: str, value: Any) -> tuple[int, ...]:
+    """A tuple of positive integers from a parameter; an integer alone is a tuple of one."""
+    sizes = (value,) if isinstance(value, Integral) else tuple(value)
+    for size in sizes:
+        if not isinstance(size, Integral) or isinstance(size, (bool, np.bool_)) or size < 1:
+            raise ValueError(f"{name}={value!r} must hold positive integers, got {size!r}.")
+    return tuple(int(size) for size in sizes)

@@ -25,7 +25,8 @@ def pixel_features(
 ) -> Iterator[np.ndarray]:
     """Features of every pixel, (height, width, n_features), an image at a time."""
     if spec.is_patch and not takes_any_size(model.network):
-        return (_dense_latents(model, np.asarray(image), spec, scales) for image in images)
+        whole = (np.asarray(images[i]) for i in range(len(images)))
+        return (_dense_latents(model, image, spec, scales) for image in whole)
     if not has_stages(model.network):
         raise ValueError(
             "pixel_features needs patches or convolutions. Fit a DenoisingAutoencoder with a "
@@ -101,8 +102,8 @@ def _by_tiles(
         made = method(model, tiles.reshape(len(tiles), -1))
         return made.reshape(tiles.shape) if made.ndim == 2 else made
 
-    for image in images:
-        yield blend_tiles(np.asarray(image), size, overlap, restore)
+    for i in range(len(images)):
+        yield blend_tiles(np.asarray(images[i]), size, overlap, restore)
 
 
 def anomaly_maps(losses: np.ndarray, smoothing: float) -> np.ndarray:

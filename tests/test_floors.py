@@ -13,9 +13,10 @@ ROOT = Path(skae.__file__).parent
 FLOORS = [
     [["exceptions"], ["_records"], ["_container"]],
     [["randomness"], ["device"]],
-    [["data.spec"], ["data.validate"]],
+    [["data.spec"], ["data.validate"], ["data.sources"]],
     [["data.scale"]],
     [["data.batches"], ["data.patches"]],
+    [["data.stream"]],
     [
         [
             "networks.activations",
@@ -34,6 +35,7 @@ FLOORS = [
             "training.plan",
             "training.optimizers",
             "training.monitor",
+            "training.feeds",
             "training.loop",
             "training.defaults",
         ],

@@ -69,7 +69,7 @@ def image_shape_of(X: Any) -> tuple[int, ...] | None:
 
 
 def dense_chunks(X: Any, length: int | None = None) -> Iterator[tuple[slice, np.ndarray]]:
-    """Consecutive rows of an array or CSR matrix as dense arrays.
+    """Consecutive rows of an array, source or CSR matrix as dense arrays.
 
     Raises
     ------
@@ -79,9 +79,14 @@ def dense_chunks(X: Any, length: int | None = None) -> Iterator[tuple[slice, np.
     length = chunk_length(X.shape[1]) if length is None else length
     for start in range(0, X.shape[0], length):
         part = slice(start, min(start + length, X.shape[0]))
-        rows = X[part].toarray() if sparse.issparse(X) else np.asarray(X[part])
-        check_not_infinite(rows)
-        yield part, rows
+        yield part, dense_rows(X, part)
+
+
+def dense_rows(X: Any, part: slice) -> np.ndarray:
+    """Some rows as a dense array; ValueError if a value is infinite."""
+    rows = X[part].toarray() if sparse.issparse(X) else np.asarray(X[part])
+    check_not_infinite(rows)
+    return rows
 
 
 def check_not_infinite(rows: np.ndarray) -> None:

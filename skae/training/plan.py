@@ -16,7 +16,7 @@ class TrainingPlan:
     """Everything that the loop is told; resolved, no "auto" left.
 
     Rates are one entry a member; each is trained on ``max_samples`` rows of its own,
-    or on all.
+    or on all. Rows that are read in blocks have a ``block_length``.
     """
 
     loss: str
@@ -37,6 +37,7 @@ class TrainingPlan:
     noise_level: float | tuple[float, ...] = 0.0
     image_shape: tuple[int, ...] | None = None
     max_samples: int | None = None
+    block_length: int | None = None
 
 
 class SavedState(TypedDict):
