@@ -7,7 +7,7 @@ import copy
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -31,6 +31,7 @@ from torch import nn
 
 from skae._callbacks import CallbackEpochs, CallbackSupportMixin
 from skae._parameters import sizes_of
+from skae._together import already_fitted
 from skae.data.batches import Rows
 from skae.data.scale import Scaler, fit_pixel_scaler, fit_scaler, needs_all_rows
 from skae.data.sources import source_of
@@ -47,10 +48,10 @@ from skae.networks.dense import DenseSpec
 from skae.networks.modules import ModuleSpec
 from skae.randomness import draw_seed, member_seeds
 from skae.training import defaults
-from skae.training.loop import train
 from skae.training.monitor import Monitor, ProgressPrinter
 from skae.training.optimizers import OPTIMIZERS
 from skae.training.plan import SCHEDULES, SavedState, TrainingPlan, TrainState
+from skae.training.stack import Job, run
 
 
 def all_or_nothing(method: Callable) -> Callable:
@@ -222,7 +223,8 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
             it was before the call.
         """
         resume = self.warm_start and self._is_fitted()
-        self._train(X, y, sample_weight, resume=resume, one_pass=False)
+        if resume or not already_fitted(self, X, sample_weight):
+            self._train(X, y, sample_weight, resume=resume, one_pass=False)
         return self
 
     @all_or_nothing
@@ -372,6 +374,13 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         return self._check_weights(sample_weight, self._check_X(X, reset))
 
     def _train(self, X, y, sample_weight, resume: bool, one_pass: bool) -> None:
+        for job, fitted_model in self._training(X, sample_weight, resume, one_pass):
+            self._run(job, fitted_model, (X, y, sample_weight))
+
+    def _training(
+        self, X, sample_weight, resume: bool, one_pass: bool
+    ) -> Iterator[tuple[Job, Callable[[], Model]]]:
+        """A fit in two halves: yields what is to be trained, then keeps the result."""
         checked, weights = self._training_rows(X, sample_weight, reset=not resume)
         device = resolve_device(self.device)
         dtype, product_dtype = resolve_precision(self.precision, device)
@@ -403,38 +412,25 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
                 return Model(as_dtype(network, dtype), scaler, self.loss, checked.shape[1])
 
         monitor = Monitor(plan, network)
-        self._run(fitted_model, rows, plan, state, monitor, (X, y, sample_weight))
+        yield Job(network, rows, plan, state, monitor), fitted_model
         self._store(fitted_model(), state, monitor, one_pass and resume)
         self._fitted(checked, weights, plan)
 
-    def _run(
-        self,
-        fitted_model: Callable[[], Model],
-        rows: Rows,
-        plan: TrainingPlan,
-        state: TrainState,
-        monitor: Monitor,
-        data: tuple[Any, Any, Any],
-    ) -> None:
+    def _run(self, job: Job, fitted_model: Callable[[], Model], data: tuple[Any, Any, Any]) -> None:
         """Train, and tell callbacks and progress bar about it."""
-        progress = None
+        progress, max_epochs = None, job.plan.max_epochs
         if self.verbose:
-            progress = ProgressPrinter(type(self).__name__, plan.max_epochs)
-        epochs = CallbackEpochs(
-            self, plan.max_epochs, data, lambda: self._attributes_of(fitted_model())
-        )
+            progress = ProgressPrinter(type(self).__name__, max_epochs)
+        epochs = CallbackEpochs(self, max_epochs, data, lambda: self._attributes_of(fitted_model()))
 
         def epoch_done(monitor: Monitor, stop: bool) -> bool:
             if progress is not None:
                 progress.update(monitor)
             return epochs.next(stop)
 
-        monitor.callback = epoch_done
+        job.monitor.callback = epoch_done
         try:
-            network = monitor.network
-            flops = 3.0 * network.flops * min(plan.batch_size, len(rows))
-            with computing(network.device, flops):
-                train(network, rows, plan, state, monitor)
+            run(job)
             epochs.close()
         finally:
             if progress is not None:

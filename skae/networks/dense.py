@@ -171,12 +171,18 @@ class DenseNetwork:
         self.activation = ACTIVATIONS[spec.activation]
 
     @classmethod
+    def zeros(cls, spec: DenseSpec, dtype: torch.dtype, device: torch.device) -> "DenseNetwork":
+        """All values zero."""
+        options: dict[str, Any] = {"dtype": dtype, "device": device}
+        sizes = n_parameters(spec), n_buffers(spec)
+        return cls(spec, *(torch.zeros(size, **options) for size in sizes))
+
+    @classmethod
     def initialize(
         cls, spec: DenseSpec, seeds: tuple[int, ...], dtype: torch.dtype, device: torch.device
     ) -> "DenseNetwork":
         """Random weights, a seed a member: the same ones that the member gets alone."""
-        parameters = torch.zeros(n_parameters(spec), dtype=dtype)
-        network = cls(spec, parameters, torch.zeros(n_buffers(spec), dtype=dtype))
+        network = cls.zeros(spec, dtype, torch.device("cpu"))
         for layer in network.layers:
             if layer.gain is not None:
                 layer.gain.fill_(1.0)

@@ -24,6 +24,8 @@ class MemoryFeed:
     def __init__(self, rows: Rows, plan: TrainingPlan):
         n_rows, self._device = len(rows), rows.device
         own = subsamples(n_rows, plan.max_samples or n_rows, plan.seeds)
+        if plan.first_rows:
+            own = own + torch.tensor(plan.first_rows)[:, None]
         self._train, self._held_out = own, None
         if plan.early_stopping:
             n = own.shape[1]

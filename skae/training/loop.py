@@ -21,7 +21,7 @@ from skae.randomness import (
     table_offsets,
 )
 from skae.training.feeds import make_feed
-from skae.training.monitor import Monitor, raise_divergence
+from skae.training.monitor import Monitor
 from skae.training.optimizers import Optimizer, Rate
 from skae.training.plan import SCHEDULES, TrainingPlan, TrainState
 
@@ -44,9 +44,7 @@ def train(
             watched = None if validation_loss is None else validation_loss.tolist()
             if monitor.epoch_done(loss.tolist(), watched):
                 break
-    monitor.restore_best()
-    if not bool(network.parameters.isfinite().all()):
-        raise_divergence(plan, "after the last epoch")
+    monitor.finish()
 
 
 def _global_generator(network: Network, plan: TrainingPlan, state: TrainState):

@@ -16,7 +16,8 @@ class TrainingPlan:
     """Everything that the loop is told; resolved, no "auto" left.
 
     Rates are one entry a member; each is trained on ``max_samples`` rows of its own,
-    or on all. Rows that are read in blocks have a ``block_length``.
+    or on all. Where members have different data, ``first_rows`` says where those of
+    each begin. Rows that are read in blocks have a ``block_length``.
     """
 
     loss: str
@@ -37,6 +38,7 @@ class TrainingPlan:
     noise_level: float | tuple[float, ...] = 0.0
     image_shape: tuple[int, ...] | None = None
     max_samples: int | None = None
+    first_rows: tuple[int, ...] = ()
     block_length: int | None = None
 
 
