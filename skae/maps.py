@@ -25,7 +25,7 @@ def pixel_features(
 ) -> Iterator[np.ndarray]:
     """Features of every pixel, (height, width, n_features), an image at a time."""
     if spec.is_patch and not takes_any_size(model.network):
-        whole = (np.asarray(images[i]) for i in range(len(images)))
+        whole = (np.asarray(images[i]) for i in range(images.shape[0]))
         return (_dense_latents(model, image, spec, scales) for image in whole)
     if not has_stages(model.network):
         raise ValueError(
@@ -102,7 +102,7 @@ def _by_tiles(
         made = method(model, tiles.reshape(len(tiles), -1))
         return made.reshape(tiles.shape) if made.ndim == 2 else made
 
-    for i in range(len(images)):
+    for i in range(images.shape[0]):
         yield blend_tiles(np.asarray(images[i]), size, overlap, restore)
 
 

@@ -162,7 +162,7 @@ def source_of(X: Any) -> Source | None:
     else:
         is_source = hasattr(X, "__getitem__") and hasattr(X, "shape") and not sparse.issparse(X)
     dtype = getattr(X, "dtype", None)
-    if not is_source or not isinstance(dtype, np.dtype) or dtype.kind not in "biuf":
+    if not is_source or not isinstance(dtype, np.dtype) or dtype.kind == "O":
         return None
     return Source(X) if len(X.shape) > 1 and 0 not in X.shape else None
 
