@@ -164,7 +164,7 @@ def source_of(X: Any) -> Source | None:
     dtype = getattr(X, "dtype", None)
     if not is_source or not isinstance(dtype, np.dtype) or dtype.kind == "O":
         return None
-    return Source(X) if len(X.shape) > 1 and 0 not in X.shape else None
+    return Source(X) if len(X.shape) > 1 else None
 
 
 def _chunk_length(data: Any) -> int:
