@@ -2,11 +2,12 @@
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
 from skae._base import BaseAutoencoder
 from skae._parameters import documented
-from skae.data.validate import image_shape_of, like_caller
+from skae.data.validate import check_out, image_shape_of, like_caller
 from skae.maps import pixel_features
 
 
@@ -44,21 +45,30 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     True
     """
 
-    def transform(self, X):
+    # Nothing that a meta-estimator would pass on.
+    __metadata_request__transform = {"out": UNUSED}
+
+    def transform(self, X, out=None):
         """Encode rows.
 
         Parameters
         ----------
         X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
             Rows; NaN means missing.
+        out : array of shape (n_samples, n_components_), default=None
+            Where to write the latents, batch by batch, if they are too many for
+            memory: a memory map, say, or a dataset of h5py. None makes an array.
 
         Returns
         -------
         Z : ndarray of shape (n_samples, n_components_), float32
-            Latents (float64 with ``precision="float64"``).
+            Latents (float64 with ``precision="float64"``); ``out``, if it was given.
         """
         check_is_fitted(self)
-        return self._model.encode(self._check_X(X))
+        rows = self._check_X(X)
+        if out is not None:
+            check_out(out, (rows.shape[0], self.n_components_))
+        return self._model.encode(rows, out)
 
     def inverse_transform(self, X):
         """Decode latents.
@@ -77,21 +87,27 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         values = values.reshape(-1, *self._input.caller_shape)
         return like_caller(values, X, self._columns())
 
-    def reconstruct(self, X):
+    def reconstruct(self, X, out=None):
         """Encode and decode rows.
 
         Parameters
         ----------
         X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
             Rows; NaN means missing, and is filled in.
+        out : array of the shape of ``X``, default=None
+            Where to write the rows, batch by batch, if they are too many for memory.
 
         Returns
         -------
         X_reconstructed : ndarray or DataFrame of shape (n_samples, n_features)
-            In the units of the training data; a DataFrame if ``X`` is one.
+            In the units of the training data; a DataFrame if ``X`` is one, and ``out``,
+            if it was given.
         """
         check_is_fitted(self)
-        return like_caller(self._rebuilt(X), X, self._columns())
+        if out is None:
+            return like_caller(self._rebuilt(X), X, self._columns())
+        check_out(out, tuple(np.shape(X)))
+        return self._rebuilt(X, out)
 
     def score_samples(self, X):
         """Negative reconstruction loss of each row; higher is more normal.
@@ -164,8 +180,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             images = np.asarray(self._check_X(X)[:]).reshape(-1, *shape)
         return np.stack(list(pixel_features(self._model, images, self._input, scales)))
 
-    def _rebuilt(self, X):
-        return self._model.reconstruct(self._check_X(X))
+    def _rebuilt(self, X, out=None):
+        return self._model.reconstruct(self._check_X(X), out)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

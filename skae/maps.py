@@ -1,6 +1,7 @@
 """From images to images: restored ones, maps of anomalies and their boxes, features of pixels."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -15,9 +16,16 @@ from skae.networks.build import has_stages, takes_any_size
 _TILE, _OVERLAP = 256, 48
 
 
-def restore_images(model: Model, images: np.ndarray, spec: InputSpec) -> np.ndarray:
+def restore_images(
+    model: Model, images: np.ndarray, spec: InputSpec, out: Any = None
+) -> np.ndarray:
     """Reconstruct images (n, height, width[, channels]) of any size by a model of patches."""
-    return np.stack(list(_by_tiles(Model.reconstruct, model, images, spec)))
+    restored = _by_tiles(Model.reconstruct, model, images, spec)
+    if out is None:
+        return np.stack(list(restored))
+    for i, image in enumerate(restored):
+        out[i] = image
+    return out
 
 
 def pixel_features(

@@ -439,6 +439,8 @@ before = anonymous()
 watcher = threading.Thread(target=watch)
 watcher.start()
 model.fit(rows).score_samples(rows)
+out = np.lib.format.open_memmap(sys.argv[1] + ".out", "w+", dtype=np.float32, shape=rows.shape)
+model.reconstruct(rows, out=out)
 done = True
 watcher.join()
 print(peak - before)
@@ -456,3 +458,44 @@ def test_a_fit_holds_two_buffers_and_little_else(tmp_path):
     command = [sys.executable, "-c", _PEAK, str(tmp_path / "rows.npy")]
     ran = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(ran.stdout) < 80 << 20, "the file has 195 MB, the buffers 32 MB"
+
+
+def writable(tmp_path, store, shape, dtype):
+    if store == "memmap":
+        return np.lib.format.open_memmap(
+            tmp_path / f"{shape[1]}.npy", "w+", dtype=dtype, shape=shape
+        )
+    if store == "hdf5":
+        h5py = pytest.importorskip("h5py")
+        return h5py.File(tmp_path / f"{shape[1]}.h5", "w").create_dataset("out", shape, dtype)
+    return np.empty(shape, dtype)
+
+
+@pytest.mark.parametrize("store", ["memmap", "hdf5", "array"])
+def test_results_are_written_where_the_caller_wants_them(tmp_path, by_class, store):
+    model = AutoencoderTransformer(**SMALL).fit(by_class)
+    source = mapped(tmp_path, by_class)
+    out = writable(tmp_path, store, (len(by_class), 4), np.float64)
+    assert model.transform(source, out=out) is out
+    np.testing.assert_array_equal(out[:], model.transform(by_class))
+    out = writable(tmp_path, store, by_class.shape, np.float32)
+    assert model.reconstruct(by_class, out=out) is out
+    np.testing.assert_array_equal(out[:], model.reconstruct(by_class))
+
+
+@pytest.mark.parametrize("options", [{}, {"patch_size": 6}], ids=str)
+def test_images_are_written_where_the_caller_wants_them(tmp_path, options):
+    images = load_digits().images[:30]
+    model = DenoisingAutoencoder(**SMALL, **options).fit(images)
+    out = writable(tmp_path, "memmap", images.shape, np.float32)
+    assert model.denoise(images, out=out) is out
+    np.testing.assert_array_equal(out, model.denoise(images))
+
+
+@pytest.mark.parametrize(
+    "out", [np.empty((5, 3)), np.empty((4, 4)), np.empty((5, 4), int), [0.0] * 5], ids=str
+)
+def test_an_out_that_does_not_fit_is_refused(by_class, out):
+    model = AutoencoderTransformer(**SMALL).fit(by_class[:100])
+    with pytest.raises(ValueError, match=r"out must be an array of floats of shape \(5, 4\)"):
+        model.transform(by_class[:5], out=out)

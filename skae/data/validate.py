@@ -114,6 +114,17 @@ def missing_mask(rows: np.ndarray) -> np.ndarray | None:
     return mask if mask.any() else None
 
 
+def check_out(out: Any, shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless results of a shape can be written into ``out``."""
+    found = tuple(getattr(out, "shape", ())), getattr(out, "dtype", None)
+    if found[0] != shape or np.dtype(found[1]).kind != "f":
+        raise ValueError(
+            f"out must be an array of floats of shape {shape}, or a memory map or dataset of a "
+            f"file that is written by slices; got {type(out).__name__} of {found[1]} and shape "
+            f"{found[0]}."
+        )
+
+
 def like_caller(values: np.ndarray, X: Any, columns: Any = None) -> Any:
     """``values`` as the kind of container that ``X`` is: pandas, polars, images or NumPy."""
     if (shape := image_shape_of(X)) is not None:
