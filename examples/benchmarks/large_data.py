@@ -99,10 +99,9 @@ def measured(path: Path, how: str, n_epochs: int) -> list[str]:
             action()
             seconds = time.perf_counter() - start
         rate = len(X) * n_passes / seconds
-        score = f"{model.score(sample):.4f}" if score else ""
-        return (
-            f"| {how} | {what} | {seconds:.0f} | {rate:,.0f} | {peak.bytes / 1e6:.0f} | {score} |"
-        )
+        score = f"{model.score(sample):.4f}" if what == "fit" else ""
+        cells = (how, what, f"{seconds:.0f}", f"{rate:,.0f}", f"{peak.bytes / 1e6:.0f}", score)
+        return f"| {' | '.join(cells)} |"
 
     return [
         line("fit", lambda: model.fit(X), n_epochs),
