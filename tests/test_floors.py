@@ -47,7 +47,7 @@ FLOORS = [
     [["_callbacks"], ["_parameters"], ["_together"]],
     [["_base"]],
     [["_transformer", "_denoiser"], ["_detector"]],
-    [["inspection"], ["segmentation"], ["model_selection"], ["io"]],
+    [["inspection"], ["segmentation"], ["model_selection"], ["io"], ["parquet"]],
     [["__init__"]],
 ]
 ROOMS = {
