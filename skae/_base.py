@@ -30,19 +30,26 @@ from sklearn.utils.validation import (
 from torch import nn
 
 from skae._callbacks import CallbackEpochs, CallbackSupportMixin
-from skae._parameters import sizes_of
 from skae._together import already_fitted
 from skae.data.batches import Rows
 from skae.data.scale import Scaler, fit_pixel_scaler, fit_scaler, needs_all_rows
 from skae.data.sources import source_of
-from skae.data.spec import InputSpec
+from skae.data.spec import InputSpec, sizes_of, with_channels
 from skae.data.stream import block_length, scaled_rows, scaling_sample
-from skae.data.validate import as_rows, dense_chunks, image_shape_of
+from skae.data.validate import as_rows, image_shape_of, weighted_chunks
 from skae.device import computing, resolve_device, resolve_precision, trains_exactly
 from skae.inference import Model
 from skae.losses import LOSSES
 from skae.networks.activations import ACTIVATIONS
-from skae.networks.build import Network, Spec, arrays_of, as_dtype, initialize, restore
+from skae.networks.build import (
+    Network,
+    Spec,
+    arrays_of,
+    as_dtype,
+    differences,
+    initialize,
+    restore,
+)
 from skae.networks.conv import BUILDERS, image_builder
 from skae.networks.dense import DenseSpec
 from skae.networks.modules import ModuleSpec
@@ -132,6 +139,9 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
     # Noise on the inputs in training: none, unless the estimator has such parameters.
     noise: Any = None
     noise_level: float = 0.0
+
+    # Whether the latents are put in order of importance: for transformers alone.
+    ordered: bool = False
 
     # Most epochs that max_epochs="auto" takes.
     _most_epochs = 300
@@ -294,9 +304,9 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
 
     def _validate_params(self) -> None:
         super()._validate_params()
-        switches = {"early_stopping", "warm_start", "compile", "verbose"}
         for name, value in self.get_params(deep=False).items():
-            if isinstance(value, (bool, np.bool_)) and name not in switches:
+            allowed = {kind for kind in self._parameter_constraints[name] if isinstance(kind, str)}
+            if isinstance(value, (bool, np.bool_)) and not allowed & {"boolean", "verbose"}:
                 raise ValueError(
                     f"The {name!r} parameter of {type(self).__name__} must be a number or one of "
                     f"its named options. Got {value!r} instead."
@@ -304,11 +314,10 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
 
     def _check_X(self, X, reset: bool = False) -> Any:
         """Rows as an array of numbers, a source or a CSR matrix, in the caller's dtype."""
-        source = source_of(X)
-        if source is not None:
-            # scikit-learn would read all of it.
-            self._check_array(np.asarray(X[:1]), reset)
-        return self._check_array(X, reset) if source is None else source
+        if (source := source_of(X)) is None:
+            return self._check_array(X, reset)
+        self._check_array(np.asarray(X[:1]), reset)  # scikit-learn would read all of it.
+        return source
 
     def _check_array(self, X, reset: bool) -> Any:
         shape = image_shape_of(X)
@@ -325,7 +334,7 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
     def _check_images(self, X, shape: tuple[int, ...], reset: bool) -> Any:
         """Images (n, height, width[, channels]) as rows."""
         expected = self._given_shape() or shape if reset else self._input.image_shape
-        if expected is None or _with_channels(shape) != _with_channels(expected):
+        if expected is None or with_channels(shape) != with_channels(expected):
             wanted = expected or f"rows of {self._input.n_features} features"
             raise ValueError(
                 f"X holds images of shape {shape}, but {type(self).__name__} expects {wanted}. "
@@ -339,7 +348,6 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         return as_rows(self._image_array(X))
 
     def _image_array(self, X) -> Any:
-        """Images that are sliced like an array, checked."""
         some = X if source_of(X) is None else np.asarray(X[:1])
         checked = check_array(some, dtype="numeric", allow_nd=True, ensure_all_finite=False)
         return checked if some is X else X
@@ -381,12 +389,17 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         self, X, sample_weight, resume: bool, one_pass: bool
     ) -> Iterator[tuple[Job, Callable[[], Model]]]:
         """A fit in two halves: yields what is to be trained, then keeps the result."""
+        if (resume or one_pass) and not isinstance(self.n_components, (str, Integral)):
+            raise ValueError(
+                f"n_components={self.n_components!r} is a share of the variance, by which fit "
+                f"chooses a size. Pass a whole number, or train what truncate(n_components_) gives."
+            )
         checked, weights = self._training_rows(X, sample_weight, reset=not resume)
         device = resolve_device(self.device)
         dtype, product_dtype = resolve_precision(self.precision, device)
         spec = self._network_spec(checked.shape[1])
         plan = self._plan(checked.shape[0], product_dtype, one_pass)
-        plan = dataclasses.replace(plan, block_length=self._block_length(checked, dtype))
+        plan = dataclasses.replace(plan, block_length=block_length(checked, dtype, len(plan.seeds)))
         train_dtype = dtype
         # Convolutions have no fast kernels in float64.
         exact = trains_exactly(checked.shape[0], plan.batch_size, device)
@@ -401,7 +414,7 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
             else:
                 network = initialize(spec, plan.seeds, train_dtype, device)
                 state = TrainState()
-        keyed = plan.noise is not None or self.dropout > 0
+        keyed = plan.noise is not None or self.dropout > 0 or self._is_ordered()
         order = (plan.block_length, len(plan.seeds), plan.batch_size)
         rows = scaled_rows(checked, weights, scaler, train_dtype, device, keyed, *order)
         if not resume:
@@ -467,18 +480,10 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         """How many of the training rows each of them is trained on."""
         return n_rows
 
-    def _block_length(self, X: Any, dtype: torch.dtype) -> int | None:
-        """Rows of a block, if X is too large to be loaded."""
-        return block_length(X, dtype, self._n_members())
-
     def _fit_scaler(self, X: Any, weights: np.ndarray | None, plan: TrainingPlan) -> Scaler:
-        if plan.block_length is not None and needs_all_rows(self.scaling):
+        if needs_all_rows(self.scaling):
             X, weights = scaling_sample(X, weights, plan.block_length, plan.seeds[0])
-
-        def chunks():
-            for part, rows in dense_chunks(X):
-                yield rows, None if weights is None else weights[part]
-
+        chunks = functools.partial(weighted_chunks, X, weights)
         bounded = self.loss == "log_loss"
         if self._input.is_patch or (self.network in BUILDERS and self.scaling == "auto"):
             return fit_pixel_scaler(self.scaling, chunks, bounded, self._input.network_shape[0])
@@ -499,7 +504,7 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         old = self._model.network
         if spec != old.spec or dtype != old.parameters.dtype:
             raise ValueError(
-                f"The network changed since the last fit: {_changes(old.spec, spec)}. "
+                f"The network changed since the last fit: {differences(old.spec, spec)}. "
                 "Pass warm_start=False, or clone the estimator, to train a new network."
             )
         return restore(spec, arrays_of(old.state()), resolve_device(self.device), train_dtype)
@@ -514,7 +519,13 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
             return n_features
         if isinstance(self.n_components, str):
             return defaults.n_components(n_features)
+        if not isinstance(self.n_components, Integral):
+            return defaults.most_components(n_features)
         return int(self.n_components)
+
+    def _is_ordered(self) -> bool:
+        """Whether the first latents are to be the best ones; a share of the variance needs it."""
+        return bool(self.ordered) or not isinstance(self.n_components, (str, Integral))
 
     def _network_spec(self, n_features: int) -> Spec:
         latents = self._n_latents(n_features)
@@ -523,6 +534,12 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         if not isinstance(hidden, str):
             hidden = sizes_of("hidden_layer_sizes", hidden)
         builder = self._builder(hidden)
+        if self._is_ordered() and (builder is not None or sparsity is not None):
+            raise ValueError(
+                f"Latents are put in order (ordered={self.ordered!r}, n_components="
+                f"{self.n_components!r}) by the dense network without sparsity alone. Pass "
+                f"network='mlp' and sparsity=None, or ordered=False and a whole number."
+            )
         if builder is not None:
             shape = self._input.network_shape
             return ModuleSpec(builder, shape, latents, sparsity, bool(self.compile))
@@ -534,6 +551,7 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
             self.normalization,
             float(self.dropout),
             sparsity,
+            self._is_ordered(),
         )
 
     def _builder(self, hidden: Any) -> Callable | None:
@@ -580,16 +598,3 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
             max_samples=n_rows,
             image_shape=self._input.image_shape,
         )
-
-
-def _changes(old: Spec, new: Spec) -> str:
-    """Which parameters of two networks differ, in words."""
-    if type(old) is not type(new):
-        return "network was of another kind"
-    before, after = vars(old), vars(new)
-    changes = [f"{k} was {before[k]!r}, is {after[k]!r}" for k in after if before[k] != after[k]]
-    return "; ".join(changes) or "precision was another"
-
-
-def _with_channels(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return shape if len(shape) == 3 else (*shape, 1)

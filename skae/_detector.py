@@ -19,11 +19,11 @@ from skae._base import (
     all_or_nothing,
 )
 from skae._parameters import documented
-from skae.data.stream import Blocks, sample_rows
+from skae.data.stream import Blocks, block_length, sample_rows
 from skae.data.validate import image_shape_of, like_caller
 from skae.inference import Model
 from skae.maps import anomaly_maps, boxes
-from skae.randomness import SCORE_STREAM, generator, subsamples
+from skae.randomness import SCORE_STREAM, subsamples
 from skae.scoring import CALIBRATION_ROWS, SCORES, Scorer, fit_scorer
 from skae.thresholds import Typical, contamination_threshold
 from skae.training.plan import TrainingPlan
@@ -373,9 +373,8 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
         """
         check_is_fitted(self)
         rows, weights = self._check_weights(sample_weight, self._check_X(X))
-        some = self._calibration_rows(
-            rows, self._seeds, self._block_length(rows, self._model.dtype)
-        )
+        length = block_length(rows, self._model.dtype, len(self._seeds))
+        some = sample_rows(rows.shape[0], CALIBRATION_ROWS, length, self._seeds[0], SCORE_STREAM)
         trained = torch.ones((len(self._seeds), len(some)), dtype=torch.bool)
         self._calibrate(rows, weights, self._seeds, some, trained)
         return self
@@ -410,25 +409,16 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
 
     def _fitted(self, X: Any, weights: np.ndarray | None, plan: TrainingPlan) -> None:
         self._seeds, self.n_estimators_ = plan.seeds, len(plan.seeds)
-        some = self._calibration_rows(X, plan.seeds, plan.block_length)
-        n_rows = X.shape[0]
+        n_rows, length = X.shape[0], plan.block_length
+        some = sample_rows(n_rows, CALIBRATION_ROWS, length, plan.seeds[0], SCORE_STREAM)
         n_own = plan.max_samples or n_rows
-        if plan.block_length is not None:
-            trained = Blocks(n_rows, plan.block_length, n_own, plan.seeds).owns(some)
+        if length is not None:
+            trained = Blocks(n_rows, length, n_own, plan.seeds).owns(some)
         else:
             own = subsamples(n_rows, n_own, plan.seeds)
             trained = torch.zeros(len(own), n_rows, dtype=torch.bool).scatter_(1, own, True)
             trained = trained[:, some]
         self._calibrate(X, weights, plan.seeds, some, trained)
-
-    def _calibration_rows(
-        self, X: Any, seeds: tuple[int, ...], block_length: int | None
-    ) -> torch.Tensor:
-        """Sorted indices of the rows that calibrate."""
-        if block_length is None:
-            return subsamples(X.shape[0], CALIBRATION_ROWS, seeds[:1], SCORE_STREAM)[0]
-        rng = generator(seeds[0], SCORE_STREAM)
-        return sample_rows(X.shape[0], CALIBRATION_ROWS, block_length, rng)
 
     def _calibrate(
         self,

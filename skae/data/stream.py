@@ -21,7 +21,7 @@ from skae.data.scale import Scaler
 from skae.data.sources import Source
 from skae.data.validate import dense_chunks, dense_rows
 from skae.device import fits
-from skae.randomness import SCALING_STREAM, generator, mix
+from skae.randomness import SCALING_STREAM, generator, mix, subsamples
 
 # Bytes of scaled rows in a buffer. There are two: one that is trained on, and one that is
 # being filled. What fits into both is loaded.
@@ -49,10 +49,11 @@ def block_length(X: Any, dtype: torch.dtype, n_members: int) -> int | None:
     return None if len(X) <= 2 * capacity else max(1, min(X.read_length, capacity // _BLOCKS))
 
 
-def sample_rows(n_rows: int, size: int, length: int, rng: torch.Generator) -> Tensor:
-    """Sorted indices of about ``size`` random rows, from a few random blocks of ``length``."""
-    if size >= n_rows:
-        return torch.arange(n_rows)
+def sample_rows(n_rows: int, size: int, length: int | None, seed: int, stream: int) -> Tensor:
+    """Sorted indices of ``size`` random rows; about so many, of a few blocks, with a ``length``."""
+    if length is None or size >= n_rows:
+        return subsamples(n_rows, size, (seed,), stream)[0]
+    rng = generator(seed, stream)
     starts = torch.randperm(-(-n_rows // length), generator=rng)[:_SAMPLED_BLOCKS] * length
     each = min(length, -(-size // len(starts)))
     within = torch.stack([torch.randperm(length, generator=rng)[:each] for _ in starts])
@@ -61,11 +62,13 @@ def sample_rows(n_rows: int, size: int, length: int, rng: torch.Generator) -> Te
 
 
 def scaling_sample(
-    X: Source, weights: np.ndarray | None, length: int, seed: int
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Rows and weights for a scaling that holds all its rows at once."""
+    X: Any, weights: np.ndarray | None, length: int | None, seed: int
+) -> tuple[Any, np.ndarray | None]:
+    """Rows and weights for a scaling that holds all its rows at once: some, if too many."""
+    if length is None:
+        return X, weights
     size = max(_SAMPLED_BLOCKS, _SCALING_VALUES // X.shape[1])
-    some = sample_rows(len(X), size, length, generator(seed, SCALING_STREAM)).numpy()
+    some = sample_rows(len(X), size, length, seed, SCALING_STREAM).numpy()
     return X[some], None if weights is None else weights[some]
 
 

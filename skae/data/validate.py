@@ -82,6 +82,14 @@ def dense_chunks(X: Any, length: int | None = None) -> Iterator[tuple[slice, np.
         yield part, dense_rows(X, part)
 
 
+def weighted_chunks(
+    X: Any, weights: np.ndarray | None
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """The chunks with their weights."""
+    for part, rows in dense_chunks(X):
+        yield rows, None if weights is None else weights[part]
+
+
 def dense_rows(X: Any, part: slice) -> np.ndarray:
     """Some rows as a dense array; ValueError if a value is infinite."""
     rows = X[part].toarray() if sparse.issparse(X) else np.asarray(X[part])

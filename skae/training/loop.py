@@ -81,7 +81,7 @@ class _Run:
         gradients = torch.zeros_like(network.parameters)
         self._optimizer = self._make_optimizer(gradients)
         sizes = batch_sizes(self._feed.n_train, plan.batch_size)
-        self._epoch_steps, self._n_steps = len(sizes), 0
+        self._epoch_steps, self._n_steps, self._n_epochs = len(sizes), 0, 0
         noise = self._make_noise()
         self._batches = {
             size: _Batch(network, rows, plan, gradients, noise, size) for size in set(sizes)
@@ -92,6 +92,8 @@ class _Run:
         stream = EPOCH_STREAM + self._state.n_epochs
         generators = [generator(seed, stream) for seed in self._plan.seeds]
         salts = [torch.randint(2**62, (1,), generator=rng) for rng in generators]
+        if self._network.spec.sparsity is not None:
+            self._anneal_sparsity(self._network.spec.sparsity)
         with closing(self._feed.epoch(generators)) as orders:
             parts = [self._pass(order, salts) for order in orders]
         self._state.n_epochs += 1
@@ -114,6 +116,20 @@ class _Run:
         self._n_steps += len(sizes)
         self._state.n_steps += len(sizes)
         return self._mean_loss(losses, order)
+
+    def _anneal_sparsity(self, n_kept: int) -> None:
+        """Fewer and fewer latents are kept over the first half of the epochs.
+
+        Lest some never win and stay dead (Makhzani and Frey 2013). A schedule that
+        has no end, one epoch at a time, keeps as many as at the end.
+        """
+        progress = 1.0
+        if self._plan.max_epochs > 1:
+            progress = min(1.0, 2 * self._n_epochs / self._plan.max_epochs)
+        most = self._network.spec.n_latents
+        for batch in self._batches.values():
+            batch.step.n_kept = round(n_kept * (most / n_kept) ** (1.0 - progress))
+        self._n_epochs += 1
 
     def validation_loss(self) -> Tensor | None:
         """Mean loss of each member on its held-out rows, if there are any."""
@@ -196,8 +212,8 @@ class _Batch:
     ):
         self._rows, self._noise, self._latent_l1 = rows, noise, plan.latent_l1
         self._loss: Loss = LOSSES[plan.loss]
-        self._step = make_step(network, gradients, size, plan.product_dtype, plan.latent_l1 > 0)
-        clean = self._step.input
+        self.step = make_step(network, gradients, size, plan.product_dtype, plan.latent_l1 > 0)
+        clean = self.step.input
         if noise is not None or clean.dtype != network.parameters.dtype:
             clean = torch.empty_like(clean, dtype=network.parameters.dtype)
         self._clean, self._flat = clean, clean.view(-1, clean.shape[2])
@@ -209,7 +225,7 @@ class _Batch:
 
     def compute_gradients(self, index: Tensor, offsets: Tensor, losses: Tensor) -> None:
         """Fill the gradients from the rows of ``index``, (K, size), and their ``losses``."""
-        step, clean, observed = self._step, self._clean, self._observed
+        step, clean, observed = self.step, self._clean, self._observed
         rows = index.reshape(-1)
         self._rows.take(rows, self._flat)
         if observed is not None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skae.networks.dense import truncated
 from skae.noise import Noise
 
 
@@ -75,6 +76,15 @@ class TrainState:
         options: dict[str, Any] = {"dtype": like.dtype, "device": like.device}
         moments = {k: torch.tensor(v, **options) for k, v in saved["moments"].items()}
         return cls(moments, saved["n_steps"], saved["n_epochs"])
+
+
+def truncated_state(saved: SavedState, before: Any, after: Any) -> SavedState:
+    """The state for a dense network of which the first latents alone are kept."""
+    moments = {
+        name: truncated(before, torch.from_numpy(values), after).numpy()
+        for name, values in saved["moments"].items()
+    }
+    return {**saved, "moments": moments}
 
 
 def _constant(progress: float) -> float:

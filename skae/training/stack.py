@@ -6,13 +6,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from skae.data.batches import Rows
 from skae.device import computing
 from skae.exceptions import DivergenceError
 from skae.networks.build import Network
-from skae.networks.dense import DenseNetwork, parameter_shapes
+from skae.networks.dense import DenseNetwork, paired
 from skae.training.loop import train
 from skae.training.monitor import Monitor
 from skae.training.plan import TrainingPlan, TrainState
@@ -59,7 +58,9 @@ def _kind(job: Job) -> Hashable:
     network, rows, plan = job.network, job.rows, job.plan
     if not isinstance(network, DenseNetwork) or callable(plan.noise) or plan.block_length:
         return id(job)
-    spec = dataclasses.replace(network.spec, n_components=())
+    spec = network.spec
+    if spec.sparsity is None:  # It is annealed from the number of latents.
+        spec = dataclasses.replace(spec, n_components=())
     alike = dataclasses.replace(plan, learning_rates=(), weight_decays=(), seeds=())
     # What a noise and missing cells count is counted over the rows of all members.
     shared = plan.noise is not None or rows.has_missing or rows.values.nbytes > _JOINED_BYTES
@@ -154,10 +155,10 @@ class Stack:
         assert isinstance(whole.network, DenseNetwork)
         for own, members in _pairs(job.network, whole.network, first):
             own.copy_(members)
-        like = job.network.parameters
-        for name, moment in whole.state.moments.items():
-            mine = job.state.moments.setdefault(name, torch.zeros_like(like))
-            for own, members in _vector_pairs(job.network, mine, whole.network, moment, first):
+        specs = job.network.spec, whole.network.spec
+        for name, moments in whole.state.moments.items():
+            mine = job.state.moments.setdefault(name, torch.zeros_like(job.network.parameters))
+            for own, members in paired(specs[0], mine, specs[1], moments, first):
                 own.copy_(members)
         job.state.n_steps, job.state.n_epochs = whole.state.n_steps, whole.state.n_epochs
 
@@ -177,22 +178,10 @@ def _stacked(networks: list[DenseNetwork]) -> DenseNetwork:
 
 def _pairs(own: DenseNetwork, whole: DenseNetwork, first: int):
     """Views of one network's values and of the same ones within the whole."""
-    yield from _vector_pairs(own, own.parameters, whole, whole.parameters, first)
+    yield from paired(own.spec, own.parameters, whole.spec, whole.parameters, first)
     for i, moments in own.moments.items():
         for mine, all_of_them in zip(moments, whole.moments[i], strict=True):
             yield mine, all_of_them[first : first + own.n_members]
-
-
-def _vector_pairs(
-    own: DenseNetwork, vector: Tensor, whole: DenseNetwork, stacked: Tensor, first: int
-):
-    """The same of two flat vectors, parameter by parameter; the whole may have more latents."""
-    start = begin = 0
-    shapes = zip(parameter_shapes(own.spec), parameter_shapes(whole.spec), strict=True)
-    for (_, _, (k, a, b)), (_, _, (n, c, d)) in shapes:
-        mine = vector[start : start + k * a * b].view(k, a, b)
-        yield mine, stacked[begin : begin + n * c * d].view(n, c, d)[first : first + k, :a, :b]
-        start, begin = start + k * a * b, begin + n * c * d
 
 
 def _joined(rows: list[Rows]) -> tuple[Rows, list[int]]:
