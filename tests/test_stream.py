@@ -17,6 +17,7 @@ from skae.data import sources, stream
 from skae.data.scale import fit_scaler
 from skae.data.sources import Source, source_of
 from skae.training.feeds import BlockFeed
+from skae.training.loop import batch_sizes
 from skae.training.plan import TrainingPlan
 
 SMALL = {"hidden_layer_sizes": (16,), "n_components": 4, "random_state": 0, "max_epochs": 6}
@@ -170,11 +171,11 @@ def test_arrays_matrices_and_frames_are_no_sources(by_class):
         assert source_of(X) is None
 
 
-def feed_of(values, n_own=None, seeds=(0,), weights=None, early_stopping=False):
+def feed_of(values, n_own=None, seeds=(0,), weights=None, early_stopping=False, batch_size=32):
     source = Source(Slices(values))
     length = stream.block_length(source, torch.float32, len(seeds))
     plan = TrainingPlan(
-        *("squared_error", "adam", (1e-3,), (0.0,), "constant"), 32, 1, 0.0, None,
+        *("squared_error", "adam", (1e-3,), (0.0,), "constant"), batch_size, 1, 0.0, None,
         early_stopping, 0.1, 0.0, seeds, torch.float32, max_samples=n_own, block_length=length,
     )  # fmt: skip
     scaler = fit_scaler(None, lambda: [(values, None)], False)
@@ -210,6 +211,33 @@ def test_an_epoch_shows_every_row_once_in_whole_batches(n):
     assert all(size % 32 == 0 for size in sizes[:-1])
     assert not np.array_equal(values, seen(rows, feed.epoch(generators(1, seed=1)))[0])
     np.testing.assert_array_equal(values, seen(rows, feed.epoch(generators(1)))[0])
+
+
+def test_any_epoch_has_the_batches_of_one_in_memory():
+    hypothesis = pytest.importorskip("hypothesis")
+    st = hypothesis.strategies
+
+    @hypothesis.settings(max_examples=30, deadline=None, derandomize=True)
+    @hypothesis.given(
+        n=st.integers(50, 1500),
+        batch_size=st.integers(2, 200),
+        n_members=st.integers(1, 3),
+        share=st.floats(0.01, 1.0),
+        n_buffer_rows=st.integers(1, 20),
+    )
+    def check(n, batch_size, n_members, share, n_buffer_rows):
+        n_own, seeds = max(1, int(share * n)), tuple(range(n_members))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sources, "_READ_BYTES", 100)
+            patch.setattr(stream, "SHUFFLE_BUFFER", n_buffer_rows * (40 + 64 * n_members))
+            rows, feed = feed_of(numbered(n), n_own, seeds, batch_size=batch_size)
+            values, sizes = seen(rows, feed.epoch(generators(n_members)))
+        assert values.shape == (n_members, n_own)
+        assert all(len(np.unique(own)) == n_own for own in values)
+        found = [size for part in sizes for size in batch_sizes(part, batch_size)]
+        assert found == batch_sizes(n_own, batch_size)
+
+    check()
 
 
 @pytest.mark.usefixtures("small_buffer")
@@ -270,7 +298,7 @@ def test_weights_come_with_their_rows():
 )
 def test_streaming_rows_sorted_by_class_is_as_good_as_loading_them(tmp_path, by_class, options):
     source = mapped(tmp_path, by_class)
-    model = AutoencoderTransformer(**SMALL | {"max_epochs": 20}, **options)
+    model = AutoencoderTransformer(**SMALL | {"max_epochs": 12}, **options)
     expected, found = clone(model).fit(by_class), clone(model).fit(source)
     assert found._train_state["n_steps"] == pytest.approx(expected._train_state["n_steps"], abs=40)
     assert abs(found.score(by_class) - expected.score(by_class)) < 0.015

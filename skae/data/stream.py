@@ -156,8 +156,8 @@ class StreamedRows(Rows):
         self._X, self._scaler, self._length = X, scaler, length
         self._weights = None if weights is None else weights / weights.mean()
         self._n_blocks = max(1, _capacity(n_features, dtype, n_members) // length)
-        # Up to two batches of each member are carried over; they have a place of their own.
-        self.n_carried = 2 * n_members * batch_size
+        # What is carried over has a place of its own: up to a batch of each member, and a row.
+        self.n_carried = n_members * (batch_size + 1)
         size = self.n_carried + self._n_blocks * length
         self._buffers: list[dict[str, Tensor]] = []
         for _ in range(2):
@@ -204,7 +204,8 @@ class StreamedRows(Rows):
 
     def carry(self, index: Tensor) -> None:
         """Rows of this window that are to come first in the next one."""
-        self._carried = {name: getattr(self, name)[index] for name in self._buffers[0]}
+        parts = {name: getattr(self, name) for name in self._buffers[0]}
+        self._carried = {name: part[index.to(part.device)] for name, part in parts.items()}
 
     def _show(self, buffer: dict[str, Tensor]) -> None:
         for name, part in buffer.items():

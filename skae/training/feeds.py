@@ -68,15 +68,23 @@ class BlockFeed:
             for window in windows:
                 own = self._blocks.own(window) + self._rows.n_carried
                 order = _shuffled(torch.cat([carried, own], 1), generators)
-                n = order.shape[1]
-                # The last window has more than one row, whatever is left over before it.
-                ready = n if n == n_left else max(0, n // self._batch_size - 1) * self._batch_size
-                order = order.to(self._rows.device)
+                order, ready = order.to(self._rows.device), self._n_ready(order.shape[1], n_left)
                 if ready:
                     yield order[:, :ready]
                 n_left -= ready
                 self._rows.carry(order[:, ready:].flatten())
                 carried = torch.arange(order[:, ready:].numel()).view(len(order), -1)
+
+    def _n_ready(self, n: int, n_left: int) -> int:
+        """How many of a window's rows to train on now: all at the end, else whole batches.
+
+        Up to one batch and a row are left for the next window.
+        """
+        if n == n_left:
+            return n
+        ready = n - n % self._batch_size
+        # A single row at the end of the epoch would have none to join.
+        return max(0, ready - self._batch_size) if n_left - ready == 1 else ready
 
     def held_out(self) -> Generator[Tensor]:
         """As :meth:`MemoryFeed.held_out`."""
