@@ -213,7 +213,7 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         Parameters
         ----------
         X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
-            Training rows; NaN means missing.
+            Training rows, in memory or in a file that is sliced by rows; NaN means missing.
         y : None
             Ignored; here for the API's sake.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -249,7 +249,7 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         Parameters
         ----------
         X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
-            Training rows; NaN means missing.
+            Training rows, in memory or in a file that is sliced by rows; NaN means missing.
         y : None
             Ignored; here for the API's sake.
         sample_weight : array-like of shape (n_samples,), default=None

@@ -276,6 +276,19 @@ def test_held_out_blocks_are_not_trained_on():
 
 
 @pytest.mark.usefixtures("small_buffer")
+def test_members_of_few_rows_find_these_and_may_hold_some_out():
+    rows, feed = feed_of(numbered(8_000), 20, seeds=(1, 2), early_stopping=True)
+    train, _ = seen(rows, feed.epoch(generators(2)))
+    held_out, _ = seen(rows, feed.held_out())
+    assert train.shape[1] + held_out.shape[1] == 20
+    assert not np.intersect1d(train[0], held_out[0]).size
+    one = stream.sample_rows(100_000, 5_000, 1, 0, 0)
+    assert len(one) == 5_000
+    with pytest.raises(ValueError, match="max_samples=1 rows were all held out"):
+        feed_of(numbered(8_000), 1, seeds=(1,), early_stopping=True)
+
+
+@pytest.mark.usefixtures("small_buffer")
 def test_weights_come_with_their_rows():
     n = 6_000
     rows, feed = feed_of(numbered(n), weights=np.arange(1.0, n + 1))

@@ -34,7 +34,7 @@ _BLOCKS = 128
 # Bytes of indices, weights and losses that training needs for a row of each member.
 _ROW_BYTES = 64
 
-# A sample of rows is taken from so many blocks.
+# A sample of rows is taken from so many blocks at least.
 _SAMPLED_BLOCKS = 256
 
 # Values of the sample that quartiles, or a transformer of scikit-learn, are taken from.
@@ -54,7 +54,8 @@ def sample_rows(n_rows: int, size: int, length: int | None, seed: int, stream: i
     if length is None or size >= n_rows:
         return subsamples(n_rows, size, (seed,), stream)[0]
     rng = generator(seed, stream)
-    starts = torch.randperm(-(-n_rows // length), generator=rng)[:_SAMPLED_BLOCKS] * length
+    n_blocks = max(_SAMPLED_BLOCKS, -(-size // length))
+    starts = torch.randperm(-(-n_rows // length), generator=rng)[:n_blocks] * length
     each = min(length, -(-size // len(starts)))
     within = torch.stack([torch.randperm(length, generator=rng)[:each] for _ in starts])
     index = (starts[:, None] + within).flatten().sort().values

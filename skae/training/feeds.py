@@ -59,6 +59,11 @@ class BlockFeed:
         n_held_out = _n_held_out(n, plan) if plan.early_stopping else 0
         self._held_out, self._train = order[:n_held_out], order[n_held_out:].sort().values
         self.n_train = int(self._blocks.counts(self._train).sum())
+        if self.n_train == 0:
+            raise ValueError(
+                f"max_samples={plan.max_samples} rows were all held out. Pass more, or "
+                f"early_stopping=False."
+            )
 
     def epoch(self, generators: list[torch.Generator]) -> Generator[Tensor]:
         """As :meth:`MemoryFeed.epoch`. All indices but the last ones fill whole batches."""
@@ -92,7 +97,8 @@ class BlockFeed:
             with closing(self._rows.windows(self._held_out)) as windows:
                 for window in windows:
                     own = self._blocks.own(window) + self._rows.n_carried
-                    yield own.to(self._rows.device)
+                    if own.numel():
+                        yield own.to(self._rows.device)
 
 
 def make_feed(rows: Rows, plan: TrainingPlan) -> MemoryFeed | BlockFeed:
