@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-# Bytes of rows that one read is worth: positional reads of so much are as fast as longer ones.
+# Bytes of rows that one read is worth.
 _READ_BYTES = 1 << 20
 
 
@@ -109,8 +109,8 @@ class _Subset(Source):
 class _Mapped:
     """The file under a memory map, by positional reads.
 
-    They are several times as fast as page faults, and a file that was cut short is an
-    error, not the end of the process.
+    They read whole blocks without page faults, and a file that was cut short is an error,
+    not the end of the process.
     """
 
     def __init__(self, array: np.memmap, position: int):
