@@ -31,9 +31,11 @@ from skae._callbacks import CallbackEpochs, CallbackSupportMixin
 from skae._settings import AutoencoderSettings
 from skae._together import already_fitted
 from skae.data.batches import Rows, load_rows
-from skae.data.scale import Scaler, fit_pixel_scaler, fit_scaler
+from skae.data.scale import Scaler, fit_pixel_scaler, fit_scaler, needs_all_rows
+from skae.data.sources import source_of
 from skae.data.spec import InputSpec, with_channels
-from skae.data.validate import as_rows, dense_chunks, image_shape_of
+from skae.data.stream import block_length, sample_rows, scaled_rows, scaling_sample
+from skae.data.validate import as_rows, image_shape_of, weighted_chunks
 from skae.device import computing, resolve_device, resolve_precision, trains_exactly
 from skae.inference import Model
 from skae.networks.build import (
@@ -48,7 +50,7 @@ from skae.networks.build import (
 from skae.networks.conv import BUILDERS
 from skae.networks.dense import DenseNetwork
 from skae.networks.principal import start_as_pca
-from skae.randomness import START_STREAM, subsamples
+from skae.randomness import START_STREAM
 from skae.training.monitor import Monitor, ProgressPrinter
 from skae.training.plan import SavedState, TrainingPlan, TrainState
 from skae.training.stack import Job, run
@@ -102,7 +104,7 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderSettings):
         Parameters
         ----------
         X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
-            Training rows; NaN means missing.
+            Training rows, in memory or in a file that is sliced by rows; NaN means missing.
         y : None
             Ignored; here for the API's sake.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -138,7 +140,7 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderSettings):
         Parameters
         ----------
         X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
-            Training rows; NaN means missing.
+            Training rows, in memory or in a file that is sliced by rows; NaN means missing.
         y : None
             Ignored; here for the API's sake.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -192,7 +194,13 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderSettings):
             return self._model.network.modules()
 
     def _check_X(self, X, reset: bool = False) -> Any:
-        """Rows as an array of numbers or a CSR matrix, in the caller's dtype."""
+        """Rows as an array of numbers, a source or a CSR matrix, in the caller's dtype."""
+        if (source := source_of(X)) is None:
+            return self._check_array(X, reset)
+        self._check_array(np.asarray(X[:1]), reset)  # scikit-learn would read all of it.
+        return source
+
+    def _check_array(self, X, reset: bool) -> Any:
         shape = image_shape_of(X)
         if shape is not None:
             return self._check_images(X, shape, reset)
@@ -220,8 +228,10 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderSettings):
                 del self.feature_names_in_
         return as_rows(self._image_array(X))
 
-    def _image_array(self, X) -> np.ndarray:
-        return check_array(X, dtype="numeric", allow_nd=True, ensure_all_finite=False)
+    def _image_array(self, X) -> Any:
+        some = X if source_of(X) is None else np.asarray(X[:1])
+        checked = check_array(some, dtype="numeric", allow_nd=True, ensure_all_finite=False)
+        return checked if some is X else X
 
     def _check_latents(self, Z) -> np.ndarray:
         check_is_fitted(self)
@@ -268,13 +278,14 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderSettings):
         spec = self._network_spec(checked.shape[1])
         starts_as_pca = self._starts_as_pca(spec)
         plan = self._plan(checked.shape[0], product_dtype, one_pass, starts_as_pca)
+        plan = dataclasses.replace(plan, block_length=block_length(checked, dtype, len(plan.seeds)))
         train_dtype = dtype
         # Convolutions have no fast kernels in float64.
         exact = trains_exactly(checked.shape[0], plan.batch_size, device)
         if exact and self.network not in BUILDERS:
             train_dtype = torch.float64
             plan = dataclasses.replace(plan, product_dtype=train_dtype)
-        scaler = self._model.scaler if resume else self._fit_scaler(checked, weights)
+        scaler = self._model.scaler if resume else self._fit_scaler(checked, weights, plan)
         with computing(device, 0.0):
             if resume:
                 network = self._resumed_network(spec, dtype, train_dtype)
@@ -282,7 +293,8 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderSettings):
             else:
                 network = initialize(spec, plan.seeds, train_dtype, device)
                 state = TrainState()
-        rows = load_rows(checked, weights, scaler, train_dtype, device, self._draws())
+        order = (plan.block_length, len(plan.seeds), plan.batch_size)
+        rows = scaled_rows(checked, weights, scaler, train_dtype, device, self._draws(), *order)
         if not resume:
             self._check_targets(rows)
             if starts_as_pca:
@@ -320,7 +332,8 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderSettings):
     def _start(self, network: Network, X, weights, scaler: Scaler, plan: TrainingPlan) -> None:
         """Let the network begin as PCA of the rows, or of some of them."""
         assert isinstance(network, DenseNetwork)
-        some = subsamples(X.shape[0], _START_ROWS, plan.seeds[:1], START_STREAM)[0].numpy()
+        place = plan.block_length, plan.seeds[0], START_STREAM
+        some = sample_rows(X.shape[0], _START_ROWS, *place).numpy()
         own, cpu = None if weights is None else weights[some], torch.device("cpu")
         rows = load_rows(X[some], own, scaler, network.parameters.dtype, cpu, False)
         with computing(cpu, 2.0 * rows.values.numel() * X.shape[1]):
@@ -349,11 +362,10 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderSettings):
     def _fitted(self, X: Any, weights: np.ndarray | None, plan: TrainingPlan) -> None:
         """What else an estimator learns from its training rows."""
 
-    def _fit_scaler(self, X: Any, weights: np.ndarray | None) -> Scaler:
-        def chunks():
-            for part, rows in dense_chunks(X):
-                yield rows, None if weights is None else weights[part]
-
+    def _fit_scaler(self, X: Any, weights: np.ndarray | None, plan: TrainingPlan) -> Scaler:
+        if needs_all_rows(self.scaling):
+            X, weights = scaling_sample(X, weights, plan.block_length, plan.seeds[0])
+        chunks = functools.partial(weighted_chunks, X, weights)
         bounded = self.loss == "log_loss"
         if self._input.is_patch or (self.network in BUILDERS and self.scaling == "auto"):
             return fit_pixel_scaler(self.scaling, chunks, bounded, self._input.network_shape[0])

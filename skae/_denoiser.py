@@ -160,20 +160,23 @@ class DenoisingAutoencoder(AutoencoderTransformer):
         self.noise_level = noise_level
         self.patch_size = patch_size
 
-    def denoise(self, X):
+    def denoise(self, X, out=None):
         """Reconstruct rows from a noisy version of them.
 
         Parameters
         ----------
         X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
             Noisy rows; NaN means missing, and is filled in.
+        out : array of the shape of ``X``, default=None
+            Where to write the rows, batch by batch, if they are too many for memory.
 
         Returns
         -------
         X_clean : ndarray or DataFrame of shape (n_samples, n_features)
-            In the units of the training data; a DataFrame if ``X`` is one.
+            In the units of the training data; a DataFrame if ``X`` is one, and ``out``,
+            if it was given.
         """
-        return self.reconstruct(X)
+        return self.reconstruct(X, out)
 
     def impute(self, X):
         """Fill in missing cells, and leave the observed ones as they are.
@@ -269,10 +272,10 @@ class DenoisingAutoencoder(AutoencoderTransformer):
             )
         return height, width
 
-    def _rebuilt(self, X):
+    def _rebuilt(self, X, out=None):
         if image_shape_of(X) is None or not self._input.is_patch:
-            return super()._rebuilt(X)
-        return restore_images(self._model, self._image_array(X), self._input)
+            return super()._rebuilt(X, out)
+        return restore_images(self._model, self._image_array(X), self._input, out)
 
     def _validate_params(self) -> None:
         super()._validate_params()

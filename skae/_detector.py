@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from skae._base import BaseAutoencoder, all_or_nothing
 from skae._parameters import documented
 from skae._settings import Interval, Options, RealNotInt, StrOptions
+from skae.data.stream import Blocks, block_length, sample_rows
 from skae.data.validate import image_shape_of, like_caller
 from skae.inference import Model
 from skae.maps import anomaly_maps, boxes
@@ -368,10 +369,10 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
         """
         check_is_fitted(self)
         rows, weights = self._check_weights(sample_weight, self._check_X(X))
-        seeds = self._seeds
-        self._calibrate(
-            rows, weights, seeds, torch.ones((len(seeds), rows.shape[0]), dtype=torch.bool)
-        )
+        length = block_length(rows, self._model.dtype, len(self._seeds))
+        some = sample_rows(rows.shape[0], CALIBRATION_ROWS, length, self._seeds[0], SCORE_STREAM)
+        trained = torch.ones((len(self._seeds), len(some)), dtype=torch.bool)
+        self._calibrate(rows, weights, self._seeds, some, trained)
         return self
 
     def _n_members(self) -> int:
@@ -404,23 +405,36 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
 
     def _fitted(self, X: Any, weights: np.ndarray | None, plan: TrainingPlan) -> None:
         self._seeds, self.n_estimators_ = plan.seeds, len(plan.seeds)
-        n_rows = X.shape[0]
-        own = subsamples(n_rows, plan.max_samples or n_rows, plan.seeds)
-        trained = torch.zeros(len(own), n_rows, dtype=torch.bool).scatter_(1, own, True)
-        self._calibrate(X, weights, plan.seeds, trained)
+        n_rows, length = X.shape[0], plan.block_length
+        some = sample_rows(n_rows, CALIBRATION_ROWS, length, plan.seeds[0], SCORE_STREAM)
+        n_own = plan.max_samples or n_rows
+        if length is not None:
+            trained = Blocks(n_rows, length, n_own, plan.seeds).owns(some)
+        else:
+            own = subsamples(n_rows, n_own, plan.seeds)
+            trained = torch.zeros(len(own), n_rows, dtype=torch.bool).scatter_(1, own, True)
+            trained = trained[:, some]
+        self._calibrate(X, weights, plan.seeds, some, trained)
 
     def _calibrate(
-        self, X: Any, weights: np.ndarray | None, seeds: tuple[int, ...], trained: torch.Tensor
+        self,
+        X: Any,
+        weights: np.ndarray | None,
+        seeds: tuple[int, ...],
+        some: torch.Tensor,
+        trained: torch.Tensor,
     ) -> None:
-        """Fit what scores latents and residuals, and the threshold."""
-        some = subsamples(X.shape[0], CALIBRATION_ROWS, seeds[:1], SCORE_STREAM)[0]
+        """Fit what scores latents and residuals, and the threshold.
+
+        ``trained`` tells which members were trained on each of ``some`` rows.
+        """
         sample = X if len(some) == X.shape[0] else X[some.numpy()]
         sample_weights = np.ones(len(some)) if weights is None else weights[some.numpy()]
         if self.anomaly_score == "reconstruction":
             self._scorer, held_out = None, -self._model.losses(sample)
         else:
             self._scorer, outlyingness = fit_scorer(
-                self.anomaly_score, self._model, sample, sample_weights, trained[:, some], seeds
+                self.anomaly_score, self._model, sample, sample_weights, trained, seeds
             )
             known = ~np.isnan(outlyingness)
             held_out, sample_weights = -outlyingness[known], sample_weights[known]

@@ -7,14 +7,16 @@ from typing import Any, Self
 import numpy as np
 from scipy import sparse
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
 from skae._base import BaseAutoencoder
 from skae._parameters import documented
 from skae._settings import Interval, RealNotInt
-from skae.data.validate import dense_chunks, image_shape_of, like_caller
+from skae.data.stream import sample_rows
+from skae.data.validate import check_out, dense_chunks, image_shape_of, like_caller
 from skae.maps import pixel_features
-from skae.randomness import SCORE_STREAM, subsamples
+from skae.randomness import SCORE_STREAM
 from skae.training.plan import TrainingPlan, truncated_state
 
 # Rows from which the explained variance is computed, at most.
@@ -59,6 +61,9 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     >>> autoencoder.score(X) > 0.85
     True
     """
+
+    # Nothing that a meta-estimator would pass on.
+    __metadata_request__transform = {"out": UNUSED}
 
     _parameter_constraints = {
         **BaseAutoencoder._parameter_constraints,
@@ -144,23 +149,28 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         self.ordered = ordered
         self.sparse_output = sparse_output
 
-    def transform(self, X):
+    def transform(self, X, out=None):
         """Encode rows.
 
         Parameters
         ----------
         X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
             Rows; NaN means missing.
+        out : array of shape (n_samples, n_components_), default=None
+            Where to write the latents, batch by batch, if they are too many for
+            memory: a memory map, say, or a dataset of h5py. None makes an array.
 
         Returns
         -------
         Z : ndarray or CSR matrix of shape (n_samples, n_components_), float32
-            Latents (float64 with ``precision="float64"``).
+            Latents (float64 with ``precision="float64"``); ``out``, if it was given.
         """
         check_is_fitted(self)
         rows = self._check_X(X)
-        if not self.sparse_output:
-            return self._model.encode(rows)
+        if out is not None:
+            check_out(out, (rows.shape[0], self.n_components_))
+        if not self.sparse_output or out is not None:
+            return self._model.encode(rows, out)
         parts = dense_chunks(rows, _SPARSE_ROWS)
         return sparse.vstack([sparse.csr_array(self._model.encode(part)) for _, part in parts])
 
@@ -181,21 +191,27 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         values = values.reshape(-1, *self._input.caller_shape)
         return like_caller(values, X, self._columns())
 
-    def reconstruct(self, X):
+    def reconstruct(self, X, out=None):
         """Encode and decode rows.
 
         Parameters
         ----------
         X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
             Rows; NaN means missing, and is filled in.
+        out : array of the shape of ``X``, default=None
+            Where to write the rows, batch by batch, if they are too many for memory.
 
         Returns
         -------
         X_reconstructed : ndarray or DataFrame of shape (n_samples, n_features)
-            In the units of the training data; a DataFrame if ``X`` is one.
+            In the units of the training data; a DataFrame if ``X`` is one, and ``out``,
+            if it was given.
         """
         check_is_fitted(self)
-        return like_caller(self._rebuilt(X), X, self._columns())
+        if out is None:
+            return like_caller(self._rebuilt(X), X, self._columns())
+        check_out(out, tuple(np.shape(X)))
+        return self._rebuilt(X, out)
 
     def score_samples(self, X):
         """Negative reconstruction loss of each row; higher is more normal.
@@ -284,7 +300,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             if hasattr(self, "explained_variance_ratio_"):  # of an earlier fit
                 del self.explained_variance_ratio_
             return
-        rows = subsamples(X.shape[0], _VARIANCE_ROWS, plan.seeds[:1], SCORE_STREAM)[0].numpy()
+        length, seed = plan.block_length, plan.seeds[0]
+        rows = sample_rows(X.shape[0], _VARIANCE_ROWS, length, seed, SCORE_STREAM).numpy()
         some_weights = None if weights is None else weights[rows]
         sizes = range(1, self.n_components_ + 1)
         shares = self._model.explained_variance(X[rows], some_weights, sizes)
@@ -327,8 +344,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             images = np.asarray(self._check_X(X)[:]).reshape(-1, *shape)
         return np.stack(list(pixel_features(self._model, images, self._input, scales)))
 
-    def _rebuilt(self, X):
-        return self._model.reconstruct(self._check_X(X))
+    def _rebuilt(self, X, out=None):
+        return self._model.reconstruct(self._check_X(X), out)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -87,13 +87,13 @@ class Model:
     def dtype(self) -> torch.dtype:
         return self.network.parameters.dtype
 
-    def encode(self, X: Any) -> np.ndarray:
+    def encode(self, X: Any, out: Any = None) -> Any:
         """Latents (n, n_components)."""
-        return self._map(X, lambda batch: self._codes(batch.values)[0])
+        return self._map(X, lambda batch: self._codes(batch.values)[0], out=out)
 
-    def reconstruct(self, X: Any) -> np.ndarray:
+    def reconstruct(self, X: Any, out: Any = None) -> Any:
         """Reconstructed rows in the units of the training data."""
-        return self._unscaled(self._map(X, self._reconstruction))
+        return self._map(X, self._reconstruction, unscaled=True, out=out)
 
     def decode(self, Z: np.ndarray) -> np.ndarray:
         """Rows, in the units of the training data, of latents."""
@@ -102,7 +102,7 @@ class Model:
         def decoded(batch: Batch) -> Tensor:
             return link(self._outputs(batch.values)[0])
 
-        return self._unscaled(self._map(Z, decoded, scaled=False))
+        return self._map(Z, decoded, scaled=False, unscaled=True)
 
     def losses(self, X: Any) -> np.ndarray:
         """Mean loss over the observed features of each row and the members, (n,), float64."""
@@ -231,9 +231,6 @@ class Model:
         """Outputs (K, n, n_features) of latents (n, n_components), or one set a member."""
         return self.network.decode(_padded(codes))[:, : codes.shape[-2]]
 
-    def _unscaled(self, scaled: np.ndarray) -> np.ndarray:
-        return self.scaler.inverse_transform(scaled)
-
     def _flops(self, X: Any) -> float:
         return float(self.network.flops * min(X.shape[0], self._batch_length()))
 
@@ -241,15 +238,27 @@ class Model:
         length = _BATCH_VALUES // self.network.row_width // _ROW_BLOCK * _ROW_BLOCK
         return max(_ROW_BLOCK, length)
 
-    def _map(self, X: Any, function: Callable[[Batch], Tensor], scaled: bool = True) -> np.ndarray:
-        """Apply ``function`` to batches of rows; the results, one after another."""
-        out: np.ndarray | None = None
+    def _map(
+        self,
+        X: Any,
+        function: Callable[[Batch], Tensor],
+        scaled: bool = True,
+        unscaled: bool = False,
+        out: Any = None,
+    ) -> Any:
+        """Apply ``function`` to batches of rows; the results, one after another.
+
+        They are written into ``out``, an array of as many numbers a row. Rows are scaled
+        before if ``scaled``, results are scaled back if ``unscaled``.
+        """
         with computing(self.network.device, self._flops(X)):
             for batch in self._batches(X, scaled):
                 result = function(batch).cpu().numpy()
+                if unscaled:
+                    result = self.scaler.inverse_transform(result)
                 if out is None:
                     out = np.empty((X.shape[0], *result.shape[1:]), dtype=result.dtype)
-                out[batch.part] = result
+                out[batch.part] = result.reshape(len(result), *out.shape[1:])
         assert out is not None, "validated data has at least one row"
         return out
 

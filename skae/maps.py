@@ -1,6 +1,7 @@
 """From images to images: restored ones, maps of anomalies and their boxes, features of pixels."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -15,9 +16,16 @@ from skae.networks.build import has_stages, takes_any_size
 _TILE, _OVERLAP = 256, 48
 
 
-def restore_images(model: Model, images: np.ndarray, spec: InputSpec) -> np.ndarray:
+def restore_images(
+    model: Model, images: np.ndarray, spec: InputSpec, out: Any = None
+) -> np.ndarray:
     """Reconstruct images (n, height, width[, channels]) of any size by a model of patches."""
-    return np.stack(list(_by_tiles(Model.reconstruct, model, images, spec)))
+    restored = _by_tiles(Model.reconstruct, model, images, spec)
+    if out is None:
+        return np.stack(list(restored))
+    for i, image in enumerate(restored):
+        out[i] = image
+    return out
 
 
 def pixel_features(
@@ -25,7 +33,8 @@ def pixel_features(
 ) -> Iterator[np.ndarray]:
     """Features of every pixel, (height, width, n_features), an image at a time."""
     if spec.is_patch and not takes_any_size(model.network):
-        return (_dense_latents(model, np.asarray(image), spec, scales) for image in images)
+        whole = (np.asarray(images[i]) for i in range(images.shape[0]))
+        return (_dense_latents(model, image, spec, scales) for image in whole)
     if not has_stages(model.network):
         raise ValueError(
             "pixel_features needs patches or convolutions. Fit a DenoisingAutoencoder with a "
@@ -101,8 +110,8 @@ def _by_tiles(
         made = method(model, tiles.reshape(len(tiles), -1))
         return made.reshape(tiles.shape) if made.ndim == 2 else made
 
-    for image in images:
-        yield blend_tiles(np.asarray(image), size, overlap, restore)
+    for i in range(images.shape[0]):
+        yield blend_tiles(np.asarray(images[i]), size, overlap, restore)
 
 
 def anomaly_maps(losses: np.ndarray, smoothing: float) -> np.ndarray:

@@ -8,6 +8,7 @@ import pytest
 import skae
 import skae.inspection
 import skae.io
+import skae.parquet
 
 CLASSES = [skae.AutoencoderTransformer, skae.DenoisingAutoencoder, skae.AutoencoderAnomalyDetector]
 DISPLAYS = [skae.inspection.AnomalyScoreDisplay, skae.inspection.ContributionDisplay]
@@ -41,10 +42,12 @@ def test_documented_method_parameters_are_those_of_the_signature(cls, name):
     assert docscrape.FunctionDoc(method)["Returns"], "says what it returns"
 
 
-@pytest.mark.parametrize("cls", [*CLASSES, *DISPLAYS, skae.io.save])
+@pytest.mark.parametrize("cls", [*CLASSES, *DISPLAYS, skae.io.save, skae.parquet.ParquetRows])
 def test_example_runs(cls):
     if cls in DISPLAYS:
         pytest.importorskip("matplotlib").use("Agg")
+    if cls is skae.parquet.ParquetRows:
+        pytest.importorskip("pyarrow")
     tests = doctest.DocTestFinder().find(cls, cls.__name__, globs={})
     assert sum(len(test.examples) for test in tests) > 0
     runner = doctest.DocTestRunner()

@@ -13,9 +13,10 @@ ROOT = Path(skae.__file__).parent
 FLOORS = [
     [["exceptions"], ["_records"], ["_container"]],
     [["randomness"], ["device"]],
-    [["data.spec"], ["data.validate"]],
+    [["data.spec"], ["data.validate"], ["data.sources"]],
     [["data.scale"]],
     [["data.batches"], ["data.patches"]],
+    [["data.stream"]],
     [
         [
             "networks.activations",
@@ -35,6 +36,7 @@ FLOORS = [
             "training.plan",
             "training.optimizers",
             "training.monitor",
+            "training.feeds",
             "training.loop",
             "training.stack",
             "training.defaults",
@@ -46,7 +48,7 @@ FLOORS = [
     [["_callbacks"], ["_parameters"], ["_settings"], ["_together"]],
     [["_base"]],
     [["_transformer", "_denoiser"], ["_detector"]],
-    [["inspection"], ["segmentation"], ["model_selection"], ["io"]],
+    [["inspection"], ["segmentation"], ["model_selection"], ["io"], ["parquet"]],
     [["__init__"]],
 ]
 ROOMS = {

@@ -7,7 +7,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from skae import AutoencoderAnomalyDetector, AutoencoderTransformer, DenoisingAutoencoder
-from skae.data import batches
+from skae.data import batches, stream
 from skae.device import available_devices
 
 pytestmark = [
@@ -42,6 +42,17 @@ def test_streamed_rows_give_the_bits_of_resident_rows(monkeypatch):
     monkeypatch.setattr(batches, "fits", lambda device, n_bytes: False)
     streamed = DenoisingAutoencoder(device=DEVICE, **SETTINGS).fit(holes)
     np.testing.assert_array_equal(streamed.transform(X), resident.transform(X))
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_blocks_of_a_file_are_trained_on_as_on_the_cpu(tmp_path, monkeypatch, resident):
+    monkeypatch.setattr(stream, "SHUFFLE_BUFFER", 1 << 17)
+    monkeypatch.setattr(stream, "fits", lambda device, n_bytes: resident)
+    np.save(tmp_path / "rows.npy", X)
+    rows = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    here = DenoisingAutoencoder(device="cpu", **SETTINGS).fit(rows)
+    there = DenoisingAutoencoder(device=DEVICE, **SETTINGS).fit(rows)
+    np.testing.assert_allclose(there.loss_curve_[0], here.loss_curve_[0], rtol=1e-3)
 
 
 def test_pickle_predicts_the_same():

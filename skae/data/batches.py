@@ -85,28 +85,43 @@ def load_rows(
     for part, rows in dense_chunks(X):
         if not as_they_are:
             scaler.transform(rows, array[part])
-        missing = missing_mask(rows)
-        n_missing += 0 if missing is None else int(missing.sum())
+        n_missing += n_missing_of(rows)
         if keys is not None:
-            keys[part] = _content_keys(rows)
-    if n_missing == values.numel():
-        raise ValueError(
-            "X holds no observed value: every cell is NaN, which means missing. Pass rows with "
-            "at least one value."
-        )
+            keys[part] = content_keys(rows)
     on_device = fits(device, values.nbytes)
     if weights is not None:
         weights = weights / weights.mean()
-    origin = torch.empty(1, n_features, dtype=dtype)
-    scaler.transform(np.zeros((1, n_features), dtype=np.float32), origin.numpy())
     return Rows(
         values.to(device) if on_device else values,
         None if weights is None else torch.as_tensor(weights, dtype=dtype).to(device),
         None if keys is None else torch.from_numpy(keys).to(device),
-        origin[0].to(device),
-        1.0 - n_missing / values.numel(),
+        scaled_origin(scaler, n_features, dtype).to(device),
+        observed_share(n_missing, values.numel()),
         device,
     )
+
+
+def scaled_origin(scaler: Scaler, n_features: int, dtype: torch.dtype) -> Tensor:
+    """``Rows.origin``."""
+    origin = torch.empty(1, n_features, dtype=dtype)
+    scaler.transform(np.zeros((1, n_features), dtype=np.float32), origin.numpy())
+    return origin[0]
+
+
+def n_missing_of(rows: np.ndarray) -> int:
+    """How many cells are missing."""
+    missing = missing_mask(rows)
+    return 0 if missing is None else int(missing.sum())
+
+
+def observed_share(n_missing: int, n_cells: int) -> float:
+    """``Rows.observed_share``; an error if nothing was observed."""
+    if n_missing == n_cells:
+        raise ValueError(
+            "X holds no observed value: every cell is NaN, which means missing. Pass rows with "
+            "at least one value."
+        )
+    return 1.0 - n_missing / n_cells
 
 
 def _is_ready(X: Any, dtype: torch.dtype) -> bool:
@@ -120,7 +135,7 @@ def _is_ready(X: Any, dtype: torch.dtype) -> bool:
     )
 
 
-def _content_keys(rows: np.ndarray) -> np.ndarray:
+def content_keys(rows: np.ndarray) -> np.ndarray:
     """A 64-bit hash of each row: its bits times odd constants, summed."""
     bits = np.ascontiguousarray(rows, dtype=np.float32).view(np.uint32).astype(np.uint64)
     columns = np.arange(1, rows.shape[1] + 1, dtype=np.uint64)

@@ -188,6 +188,11 @@ def _fit_transformer(scaling: Any, rows: np.ndarray) -> TransformerScaler:
     return TransformerScaler(transformer)
 
 
+def needs_all_rows(scaling: Any) -> bool:
+    """Whether :func:`fit_scaler` holds all rows at once."""
+    return scaling is not None and (not isinstance(scaling, str) or scaling == "robust")
+
+
 def fit_scaler(
     scaling: Any,
     chunks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray | None]]],

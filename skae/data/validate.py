@@ -69,7 +69,7 @@ def image_shape_of(X: Any) -> tuple[int, ...] | None:
 
 
 def dense_chunks(X: Any, length: int | None = None) -> Iterator[tuple[slice, np.ndarray]]:
-    """Consecutive rows of an array or CSR matrix as dense arrays.
+    """Consecutive rows of an array, source or CSR matrix as dense arrays.
 
     Raises
     ------
@@ -79,9 +79,22 @@ def dense_chunks(X: Any, length: int | None = None) -> Iterator[tuple[slice, np.
     length = chunk_length(X.shape[1]) if length is None else length
     for start in range(0, X.shape[0], length):
         part = slice(start, min(start + length, X.shape[0]))
-        rows = X[part].toarray() if sparse.issparse(X) else np.asarray(X[part])
-        check_not_infinite(rows)
-        yield part, rows
+        yield part, dense_rows(X, part)
+
+
+def weighted_chunks(
+    X: Any, weights: np.ndarray | None
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """The chunks with their weights."""
+    for part, rows in dense_chunks(X):
+        yield rows, None if weights is None else weights[part]
+
+
+def dense_rows(X: Any, part: slice) -> np.ndarray:
+    """Some rows as a dense array; ValueError if a value is infinite."""
+    rows = X[part].toarray() if sparse.issparse(X) else np.asarray(X[part])
+    check_not_infinite(rows)
+    return rows
 
 
 def check_not_infinite(rows: np.ndarray) -> None:
@@ -107,6 +120,17 @@ def missing_mask(rows: np.ndarray) -> np.ndarray | None:
             return None
     mask = np.isnan(rows)
     return mask if mask.any() else None
+
+
+def check_out(out: Any, shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless results of a shape can be written into ``out``."""
+    found = tuple(getattr(out, "shape", ())), getattr(out, "dtype", None)
+    if found[0] != shape or np.dtype(found[1]).kind != "f":
+        raise ValueError(
+            f"out must be an array of floats of shape {shape}, or a memory map or dataset of a "
+            f"file that is written by slices; got {type(out).__name__} of {found[1]} and shape "
+            f"{found[0]}."
+        )
 
 
 def like_caller(values: np.ndarray, X: Any, columns: Any = None) -> Any:

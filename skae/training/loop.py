@@ -3,7 +3,7 @@ it gathers a batch, asks a step for outputs, sends the loss's slope backwards
 and lets the optimizer move the weights. It waits for the device once an epoch.
 """
 
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 
 import torch
 from torch import Tensor
@@ -15,13 +15,12 @@ from skae.networks.dense import DenseNetwork, member_values
 from skae.noise import Corrupt, ImageSpace, make_noise
 from skae.randomness import (
     EPOCH_STREAM,
-    SPLIT_STREAM,
     draw_seed,
     generator,
     isolated_globals,
-    subsamples,
     table_offsets,
 )
+from skae.training.feeds import make_feed
 from skae.training.monitor import Monitor
 from skae.training.optimizers import Optimizer, Rate
 from skae.training.plan import SCHEDULES, TrainingPlan, TrainState
@@ -67,19 +66,25 @@ def batch_sizes(n_rows: int, batch_size: int) -> list[int]:
     return sizes
 
 
+def _mean(parts: list[tuple[Tensor, Tensor | int]]) -> Tensor:
+    """The mean of means, by their weights; a single one to the bit."""
+    total = sum(weight for _, weight in parts)
+    return torch.stack([mean * (weight / total) for mean, weight in parts]).sum(0)
+
+
 class _Run:
     """Indices, buffers and optimizer of one training run."""
 
     def __init__(self, network: Network, rows: Rows, plan: TrainingPlan, state: TrainState):
         self._network, self._rows, self._plan, self._state = network, rows, plan, state
-        self._train, self._held_out = self._split()
+        self._feed = make_feed(rows, plan)
         gradients = torch.zeros_like(network.parameters)
         self._optimizer = self._make_optimizer(gradients)
-        self._sizes = batch_sizes(self._train.shape[1], plan.batch_size)
-        self._n_steps = self._n_epochs = 0
+        sizes = batch_sizes(self._feed.n_train, plan.batch_size)
+        self._epoch_steps, self._n_steps, self._n_epochs = len(sizes), 0, 0
         noise = self._make_noise()
         self._batches = {
-            size: _Batch(network, rows, plan, gradients, noise, size) for size in set(self._sizes)
+            size: _Batch(network, rows, plan, gradients, noise, size) for size in set(sizes)
         }
 
     def epoch(self) -> Tensor:
@@ -87,23 +92,29 @@ class _Run:
         stream = EPOCH_STREAM + self._state.n_epochs
         generators = [generator(seed, stream) for seed in self._plan.seeds]
         salts = [torch.randint(2**62, (1,), generator=rng) for rng in generators]
-        order = self._shuffled(generators)
+        if self._network.spec.sparsity is not None:
+            self._anneal_sparsity(self._network.spec.sparsity)
+        with closing(self._feed.epoch(generators)) as orders:
+            parts = [self._pass(order, salts) for order in orders]
+        self._state.n_epochs += 1
+        return _mean(parts)
+
+    def _pass(self, order: Tensor, salts: list[Tensor]) -> tuple[Tensor, Tensor | int]:
+        """Train on rows in this order, (K, m); the mean loss of each member, and its weight."""
         losses = torch.empty(
             order.shape, dtype=self._network.parameters.dtype, device=self._network.device
         )
+        sizes = batch_sizes(order.shape[1], self._plan.batch_size)
         indices = (order, self._offsets(order, salts), losses)
-        pieces = zip(*(index.split(self._sizes, 1) for index in indices), strict=True)
-        if self._network.spec.sparsity is not None:
-            self._anneal_sparsity(self._network.spec.sparsity)
+        pieces = zip(*(index.split(sizes, 1) for index in indices), strict=True)
         schedule = SCHEDULES[self._plan.lr_schedule]
-        horizon = self._plan.max_epochs * len(self._sizes)
+        horizon = self._plan.max_epochs * self._epoch_steps
         earlier = self._state.n_steps + 1
         for done, (index, offset, loss) in enumerate(pieces):
             self._batches[index.shape[1]].compute_gradients(index, offset, loss)
             self._optimizer.step(earlier + done, schedule((self._n_steps + done) / horizon))
-        self._n_steps += len(self._sizes)
-        self._state.n_steps += len(self._sizes)
-        self._state.n_epochs += 1
+        self._n_steps += len(sizes)
+        self._state.n_steps += len(sizes)
         return self._mean_loss(losses, order)
 
     def _anneal_sparsity(self, n_kept: int) -> None:
@@ -122,11 +133,14 @@ class _Run:
 
     def validation_loss(self) -> Tensor | None:
         """Mean loss of each member on its held-out rows, if there are any."""
-        if self._held_out is None:
-            return None
+        with closing(self._feed.held_out()) as windows:
+            parts = [self._held_out_loss(held_out) for held_out in windows]
+        return _mean(parts) if parts else None
+
+    def _held_out_loss(self, held_out: Tensor) -> tuple[Tensor, Tensor | int]:
         loss, network = LOSSES[self._plan.loss], self._network
         losses = []
-        for index in self._held_out.split(max(1, (1 << 19) // network.row_width), 1):
+        for index in held_out.split(max(1, (1 << 19) // network.row_width), 1):
             target = torch.empty(
                 *index.shape,
                 self._rows.values.shape[1],
@@ -139,37 +153,15 @@ class _Run:
                 target.nan_to_num_(0.0)
             values = loss.value(network.decode(network.encode(target)), target)
             losses.append((values if observed is None else values * observed).sum(-1))
-        return self._mean_loss(torch.cat(losses, 1), self._held_out)
+        return self._mean_loss(torch.cat(losses, 1), held_out)
 
-    def _mean_loss(self, losses: Tensor, index: Tensor) -> Tensor:
+    def _mean_loss(self, losses: Tensor, index: Tensor) -> tuple[Tensor, Tensor | int]:
         n_cells = self._rows.values.shape[1] * self._rows.observed_share
         if self._rows.weights is None:
-            return losses.mean(1) / n_cells
+            return losses.mean(1) / n_cells, losses.shape[1]
         weights = self._rows.weights[index]
-        return (losses * weights).sum(1) / weights.sum(1) / n_cells
-
-    def _split(self) -> tuple[Tensor, Tensor | None]:
-        """Indices (K, n) of the training and the held-out rows of each member."""
-        plan, n_rows = self._plan, len(self._rows)
-        own = subsamples(n_rows, plan.max_samples or n_rows, plan.seeds)
-        if plan.first_rows:
-            own = own + torch.tensor(plan.first_rows)[:, None]
-        if not plan.early_stopping:
-            return own, None
-        n = own.shape[1]
-        n_held_out = min(max(1, round(plan.validation_fraction * n)), n - 1)
-        orders = [torch.randperm(n, generator=generator(seed, SPLIT_STREAM)) for seed in plan.seeds]
-        order = own.gather(1, torch.stack(orders))
-        held_out = order[:, :n_held_out].sort(1).values
-        return order[:, n_held_out:].sort(1).values, held_out.to(self._network.device)
-
-    def _shuffled(self, generators: list[torch.Generator]) -> Tensor:
-        n = self._train.shape[1]
-        orders = [
-            rows[torch.randperm(n, generator=rng)]
-            for rows, rng in zip(self._train, generators, strict=True)
-        ]
-        return torch.stack(orders).to(self._network.device)
+        total = weights.sum(1)
+        return (losses * weights).sum(1) / total / n_cells, total
 
     def _offsets(self, order: Tensor, salts: list[Tensor]) -> Tensor:
         """A new random offset for every row, the same for rows of equal content."""

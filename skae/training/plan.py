@@ -18,7 +18,7 @@ class TrainingPlan:
 
     Rates are one entry a member; each is trained on ``max_samples`` rows of its own,
     or on all. Where members have different data, ``first_rows`` says where those of
-    each begin.
+    each begin. Rows that are read in blocks have a ``block_length``.
     """
 
     loss: str
@@ -40,6 +40,7 @@ class TrainingPlan:
     image_shape: tuple[int, ...] | None = None
     max_samples: int | None = None
     first_rows: tuple[int, ...] = ()
+    block_length: int | None = None
 
 
 class SavedState(TypedDict):

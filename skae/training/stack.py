@@ -56,7 +56,7 @@ def in_passes(jobs: Iterable[Job]) -> list[list[Job]]:
 def _kind(job: Job) -> Hashable:
     """Equal for jobs that can share a pass."""
     network, rows, plan = job.network, job.rows, job.plan
-    if not isinstance(network, DenseNetwork) or callable(plan.noise):
+    if not isinstance(network, DenseNetwork) or callable(plan.noise) or plan.block_length:
         return id(job)
     spec = network.spec
     if spec.sparsity is None:  # It is annealed from the number of latents.

@@ -1,0 +1,189 @@
+"""Rows that stay where they are until they are read: mapped files, and what slices like them."""
+
+import math
+import mmap
+import os
+import weakref
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+# Bytes of rows that one read is worth.
+_READ_BYTES = 1 << 20
+
+
+class Source:
+    """Rows of a file or store, read slice by slice; images come flattened.
+
+    Reads are whole blocks of ``read_length`` rows, of which the last is kept: a store of
+    compressed chunks then takes each apart once.
+
+    Parameters
+    ----------
+    data : object
+        With ``shape``, ``dtype`` and slices of consecutive rows.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (n, n_features).
+    dtype : dtype
+    read_length : int
+        About a megabyte of rows, and whole chunks of the store.
+    """
+
+    def __init__(self, data: Any):
+        n, *sizes = data.shape
+        self.shape = (int(n), math.prod(map(int, sizes)))
+        self.dtype = data.dtype
+        self._data = _Mapped.of(data)
+        length = max(1, _READ_BYTES // max(1, self.shape[1] * self.dtype.itemsize))
+        chunk = _chunk_length(data)
+        self.read_length = -(-length // chunk) * chunk
+        self._kept: tuple[int, np.ndarray] | None = None
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, part: Any) -> Any:
+        """Rows of a slice or of sorted indices, or lazily those of a mask."""
+        if isinstance(part, slice):
+            return self._slice(*part.indices(len(self))[:2])
+        part = np.asarray(part)
+        return _Subset(self, np.flatnonzero(part)) if part.dtype == bool else self._taken(part)
+
+    def _slice(self, start: int, stop: int) -> np.ndarray:
+        first = start // self.read_length * self.read_length
+        if stop <= first + self.read_length:
+            return self._block(first)[start - first : stop - first]
+        rows = np.empty((stop - start, self.shape[1]), dtype=self.dtype)
+        for block in range(first, stop, self.read_length):
+            begin, end = max(start, block), min(stop, block + self.read_length)
+            rows[begin - start : end - start] = self._block(block)[begin - block : end - block]
+        return rows
+
+    def _taken(self, index: np.ndarray) -> np.ndarray:
+        rows = np.empty((len(index), self.shape[1]), dtype=self.dtype)
+        blocks = index // self.read_length
+        bounds = np.flatnonzero(np.diff(blocks, prepend=-1, append=-1))
+        for begin, end in pairwise(bounds):
+            first = int(blocks[begin]) * self.read_length
+            rows[begin:end] = self._block(first)[index[begin:end] - first]
+        return rows
+
+    def _block(self, first: int) -> np.ndarray:
+        if self._kept is None or self._kept[0] != first:
+            # The old one goes first.
+            self._kept = None
+            self._kept = first, self._read(first, min(first + self.read_length, len(self)))
+        return self._kept[1]
+
+    def _read(self, start: int, stop: int) -> np.ndarray:
+        try:
+            rows = np.asarray(self._data[start:stop])
+        except Exception as error:
+            error.add_note(f"This was when rows {start} to {stop} of X were read.")
+            raise
+        if len(rows) != stop - start or rows.size != (stop - start) * self.shape[1]:
+            raise ValueError(
+                f"X had {len(self)} rows at first, but gives shape {rows.shape} for rows {start} "
+                f"to {stop}: it changed while it was read. Pass X again once nothing writes to it."
+            )
+        return rows.reshape(stop - start, self.shape[1])
+
+
+class _Subset(Source):
+    """Some rows of a source, by sorted indices."""
+
+    def __init__(self, source: Source, index: np.ndarray):
+        self._source, self._index = source, index
+        self.shape = (len(index), source.shape[1])
+        self.dtype, self.read_length, self._kept = source.dtype, source.read_length, None
+
+    def _read(self, start: int, stop: int) -> np.ndarray:
+        return self._source[self._index[start:stop]]
+
+
+class _Mapped:
+    """The file under a memory map, by positional reads.
+
+    They read whole blocks without page faults, and a file that was cut short is an error,
+    not the end of the process.
+    """
+
+    def __init__(self, array: np.memmap, position: int):
+        self._shape, self._dtype, self._position = array.shape[1:], array.dtype, position
+        self._n_bytes = math.prod(self._shape) * array.dtype.itemsize
+        self._file = os.open(array.filename, os.O_RDONLY)  # type: ignore[arg-type]
+        weakref.finalize(self, os.close, self._file)
+
+    @classmethod
+    def of(cls, data: Any) -> Any:
+        """``data``, or the file under it where that can be read."""
+        position = _position(data)
+        if position is None:
+            return data
+        try:
+            mapped = cls(data, position)
+        except OSError:
+            return data
+        if os.fstat(mapped._file).st_size < position + data.nbytes:
+            raise ValueError(
+                f"The file {data.filename} is shorter than the {data.nbytes} bytes of X: it was "
+                f"cut after it was mapped. Map it again."
+            )
+        # Another file may stand there by now.
+        ends = [slice(0, 1), slice(len(data) - 1, len(data))]
+        same = all(mapped[end].tobytes() == np.asarray(data[end]).tobytes() for end in ends)
+        return mapped if same else data
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        rows = np.empty((part.stop - part.start, *self._shape), dtype=self._dtype)
+        buffer = memoryview(rows.reshape(-1).view(np.uint8))
+        done, begin = 0, self._position + part.start * self._n_bytes
+        while done < len(buffer):
+            n_read = os.preadv(self._file, [buffer[done:]], begin + done)
+            if n_read == 0:
+                return rows[: done // self._n_bytes]
+            done += n_read
+        return rows
+
+
+def source_of(X: Any) -> Source | None:
+    """A source for what is sliced by rows but is not in memory, else None.
+
+    That is a memory map, and what has ``shape``, ``dtype`` (NumPy's) and slices, but is no
+    array, sparse matrix or frame.
+    """
+    if isinstance(X, np.ndarray):
+        is_source = isinstance(X, np.memmap)
+    else:
+        is_source = hasattr(X, "__getitem__") and hasattr(X, "shape") and not sparse.issparse(X)
+    dtype = getattr(X, "dtype", None)
+    if not is_source or not isinstance(dtype, np.dtype) or dtype.kind == "O":
+        return None
+    return Source(X) if len(X.shape) > 1 else None
+
+
+def _chunk_length(data: Any) -> int:
+    """Rows of the chunks in which a store keeps its data; one where it has none."""
+    chunks = getattr(data, "chunks", None) or (1,)
+    rows = max(chunks[0]) if isinstance(chunks[0], tuple) else chunks[0]
+    return max(1, min(int(rows), data.shape[0]))
+
+
+def _position(data: Any) -> int | None:
+    """Where in its file a memory map begins; None where reads would not find the same."""
+    if not isinstance(data, np.memmap) or data.filename is None or data.mode == "c":
+        return None
+    base: Any = data
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if not isinstance(base, mmap.mmap) or not data.flags.c_contiguous or not hasattr(os, "preadv"):
+        return None
+    # The offset is that of the whole map, also where `data` is a part of it.
+    first = data.offset - data.offset % mmap.ALLOCATIONGRANULARITY
+    start = np.frombuffer(base, dtype=np.uint8).__array_interface__["data"][0]
+    return first + data.__array_interface__["data"][0] - start
