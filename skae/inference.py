@@ -88,11 +88,11 @@ class Model:
 
     def encode(self, X: Any) -> np.ndarray:
         """Latents (n, n_components)."""
-        return self._map(X, lambda batch: self._codes(batch.values)[0])
+        return self._map(X, self.codes_of)
 
     def reconstruct(self, X: Any) -> np.ndarray:
         """Reconstructed rows in the units of the training data."""
-        return self._unscaled(self._map(X, self._reconstruction))
+        return self._unscaled(self._map(X, self.reconstruction_of))
 
     def decode(self, Z: np.ndarray) -> np.ndarray:
         """Rows, in the units of the training data, of latents."""
@@ -105,12 +105,7 @@ class Model:
 
     def losses(self, X: Any) -> np.ndarray:
         """Mean loss over the observed features of each row and the members, (n,), float64."""
-
-        def row_losses(batch: Batch) -> Tensor:
-            values, n_observed = self._cell_losses(batch)
-            return (values.sum(-1, keepdim=True) / n_observed)[:, 0]
-
-        return self._map(X, row_losses).astype(np.float64)
+        return self._map(X, self.losses_of).astype(np.float64)
 
     def contributions(self, X: Any) -> np.ndarray:
         """What each feature adds to :meth:`losses`, (n, n_features)."""
@@ -128,21 +123,7 @@ class Model:
         float64 on the CPU, and gives one entry a row. Missing cells have no residual, and
         the others count for them.
         """
-
-        def apply(batch: Batch) -> Tensor:
-            codes = self._codes(batch.values)
-            residuals = LOSSES[self.loss].link(self._outputs(codes)) - batch.values
-            if batch.observed is not None:
-                n_observed = batch.observed.sum(-1, keepdim=True).clamp(min=1)
-                residuals = residuals * batch.observed * (self.n_features / n_observed).sqrt()
-            # What overflows is far out, not undefined.
-            joint, values = (
-                t.cpu().double().nan_to_num_(_FAR, _FAR, -_FAR)
-                for t in (torch.cat([codes, residuals], -1), batch.values)
-            )
-            return function(joint, values)
-
-        return self._map(X, apply)
+        return self._map(X, lambda batch: function(*self.joint_of(batch)))
 
     def pixel_features(self, X: Any) -> np.ndarray:
         """Every pixel's features, (n, height, width, n_features): the scaled image and all stages.
@@ -171,7 +152,7 @@ class Model:
             sse, count = 0.0, torch.zeros(self.n_features, dtype=torch.float64)
             total, squares = torch.zeros_like(count), torch.zeros_like(count)
             for batch in self._batches(X, scaled=True):
-                error = (self._reconstruction(batch) - batch.values).cpu().double()
+                error = (self.reconstruction_of(batch) - batch.values).cpu().double()
                 values = batch.values.cpu().double()
                 weight = torch.ones(len(values), 1, dtype=torch.float64)
                 if weights is not None:
@@ -187,9 +168,31 @@ class Model:
                 return 1.0 if sse == 0.0 else 0.0
             return 1.0 - sse / sst
 
-    def _reconstruction(self, batch: Batch) -> Tensor:
+    # What the methods above compute of one batch.
+
+    def codes_of(self, batch: Batch) -> Tensor:
+        return self._codes(batch.values)[0]
+
+    def reconstruction_of(self, batch: Batch) -> Tensor:
         """In the scaled space, through the loss's link."""
         return LOSSES[self.loss].link(self._outputs(self._codes(batch.values))[0])
+
+    def losses_of(self, batch: Batch) -> Tensor:
+        values, n_observed = self._cell_losses(batch)
+        return (values.sum(-1, keepdim=True) / n_observed)[:, 0]
+
+    def joint_of(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        codes = self._codes(batch.values)
+        residuals = LOSSES[self.loss].link(self._outputs(codes)) - batch.values
+        if batch.observed is not None:
+            n_observed = batch.observed.sum(-1, keepdim=True).clamp(min=1)
+            residuals = residuals * batch.observed * (self.n_features / n_observed).sqrt()
+        # What overflows is far out, not undefined.
+        joint, values = (
+            t.cpu().double().nan_to_num_(_FAR, _FAR, -_FAR)
+            for t in (torch.cat([codes, residuals], -1), batch.values)
+        )
+        return joint, values
 
     def _cell_losses(self, batch: Batch) -> tuple[Tensor, Tensor | float]:
         """Loss of each cell, and the number of observed cells of each row, (n, 1)."""

@@ -6,6 +6,7 @@ import inspect
 import pytest
 
 import skae
+import skae.export
 import skae.inspection
 import skae.io
 
@@ -41,8 +42,10 @@ def test_documented_method_parameters_are_those_of_the_signature(cls, name):
     assert docscrape.FunctionDoc(method)["Returns"], "says what it returns"
 
 
-@pytest.mark.parametrize("cls", [*CLASSES, *DISPLAYS, skae.io.save])
+@pytest.mark.parametrize("cls", [*CLASSES, *DISPLAYS, skae.io.save, skae.export.to_onnx])
 def test_example_runs(cls):
+    if cls is skae.export.to_onnx:
+        pytest.importorskip("onnxscript")
     if cls in DISPLAYS:
         pytest.importorskip("matplotlib").use("Agg")
     tests = doctest.DocTestFinder().find(cls, cls.__name__, globs={})

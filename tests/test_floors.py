@@ -44,7 +44,7 @@ FLOORS = [
     [["_callbacks"], ["_parameters"]],
     [["_base"]],
     [["_transformer", "_denoiser"], ["_detector"]],
-    [["inspection"], ["segmentation"], ["io"]],
+    [["inspection"], ["segmentation"], ["io"], ["export"]],
     [["__init__"]],
 ]
 ROOMS = {

@@ -95,7 +95,7 @@ def load_rows(
     if weights is not None:
         weights = weights / weights.mean()
     origin = torch.empty(1, n_features, dtype=dtype)
-    scaler.transform(np.zeros((1, n_features), dtype=np.float32), origin.numpy())
+    scaler.transform(np.zeros((1, n_features)), origin.numpy())
     return Rows(
         values.to(device) if on_device else values,
         None if weights is None else torch.as_tensor(weights, dtype=dtype).to(device),
