@@ -23,7 +23,7 @@ from skae._base import BaseAutoencoder
 from skae._container import replace
 from skae.data.scale import AffineScaler
 from skae.device import computing, resolve_device
-from skae.inference import Batch, Model
+from skae.inference import FARTHEST, Batch, Model
 from skae.networks.build import arrays_of, restore
 from skae.networks.modules import ModuleNetwork, ModuleSpec
 from skae.scoring import projection
@@ -137,9 +137,9 @@ class _Graph(nn.Module):
         return rows.view(-1, *shape)
 
     def forward(self, X: Tensor) -> Any:
-        scaled = (X.flatten(1) - self.center) / self.scale
-        observed = ~scaled.isnan()
-        return self._compute(Batch(slice(None), scaled.nan_to_num(0.0), observed), X)
+        scaled = ((X.flatten(1) - self.center) / self.scale).clamp(-FARTHEST, FARTHEST)
+        missing = scaled.isnan()
+        return self._compute(Batch(slice(None), scaled.masked_fill(missing, 0.0), ~missing), X)
 
     def _transform(self, batch: Batch, X: Tensor) -> Tensor:
         return self._model.codes_of(batch)

@@ -21,6 +21,9 @@ from skae.networks.modules import ModuleNetwork
 # to whole blocks, a row's result has the same bits in any batch.
 _ROW_BLOCK = 16
 
+# Scaled values are cut off here: no layer, and no square, makes infinity of so much.
+FARTHEST = 1e15
+
 # About the largest number of float32.
 _FAR = 1e38
 
@@ -243,10 +246,10 @@ class Model:
                 self.scaler.transform(rows, values.numpy())
             else:
                 np.copyto(values.numpy(), rows, casting="unsafe")
-            values = values.to(self.network.device)
+            values = values.to(self.network.device).clamp_(-FARTHEST, FARTHEST)
             observed = None
-            # A sum is NaN if any value is; where it merely overflows, the mask is all ones.
-            if not bool(values.sum().isfinite()):
+            # A sum is NaN if any value is.
+            if bool(values.sum().isnan()):
                 observed = ~values.isnan()
                 values = values.nan_to_num_(0.0)
             yield Batch(part, values, observed)

@@ -119,8 +119,8 @@ def _is_ready(X: Any, dtype: torch.dtype) -> bool:
 
 def _content_keys(rows: np.ndarray) -> np.ndarray:
     """A 64-bit hash of each row: its bits times odd constants, summed."""
-    bits = np.ascontiguousarray(rows, dtype=np.float32).view(np.uint32).astype(np.uint64)
     columns = np.arange(1, rows.shape[1] + 1, dtype=np.uint64)
     with np.errstate(over="ignore"):
+        bits = np.ascontiguousarray(rows, dtype=np.float32).view(np.uint32).astype(np.uint64)
         factors = (columns * np.uint64(0x9E3779B97F4A7C15)) | np.uint64(1)
         return (bits * factors).sum(axis=1).view(np.int64)
