@@ -245,6 +245,8 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         self : object
             The estimator.
         """
+        # scikit-learn validates parameters in the first call alone.
+        self._validate_params()
         self._train(X, y, sample_weight, resume=self._is_fitted(), one_pass=True)
         return self
 

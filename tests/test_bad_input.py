@@ -175,6 +175,13 @@ def test_bad_parameter_of_one_estimator_is_refused(cls, changes, words):
     assert_refused(cls(**SMALL, **changes), X, words)
 
 
+@pytest.mark.parametrize("changes", [{"tol": "none"}, {"learning_rate": -1.0}, {"batch_size": 0}])
+def test_bad_parameter_is_refused_by_a_later_pass_too(changes):
+    ((name, value),) = changes.items()
+    estimator = AutoencoderTransformer(**SMALL).fit(X).set_params(**changes)
+    assert_refused(estimator, X, [repr(name), str(value)], "partial_fit")
+
+
 def test_constructor_validates_nothing_and_copies_nothing():
     value = object()
     estimator = AutoencoderTransformer(activation=value, n_components=-1, scaling=value)
