@@ -7,7 +7,7 @@ import copy
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -30,24 +30,33 @@ from sklearn.utils.validation import (
 from torch import nn
 
 from skae._callbacks import CallbackEpochs, CallbackSupportMixin
+from skae._together import already_fitted
 from skae.data.batches import Rows, load_rows
 from skae.data.scale import Scaler, fit_pixel_scaler, fit_scaler
-from skae.data.spec import InputSpec
+from skae.data.spec import InputSpec, sizes_of, with_channels
 from skae.data.validate import as_rows, dense_chunks, image_shape_of
 from skae.device import computing, resolve_device, resolve_precision, trains_exactly
 from skae.inference import Model
 from skae.losses import LOSSES
 from skae.networks.activations import ACTIVATIONS
-from skae.networks.build import Network, Spec, arrays_of, as_dtype, initialize, restore
+from skae.networks.build import (
+    Network,
+    Spec,
+    arrays_of,
+    as_dtype,
+    differences,
+    initialize,
+    restore,
+)
 from skae.networks.conv import BUILDERS, image_builder
 from skae.networks.dense import DenseSpec
 from skae.networks.modules import ModuleSpec
 from skae.randomness import draw_seed, member_seeds
 from skae.training import defaults
-from skae.training.loop import train
 from skae.training.monitor import Monitor, ProgressPrinter
 from skae.training.optimizers import OPTIMIZERS
 from skae.training.plan import SCHEDULES, SavedState, TrainingPlan, TrainState
+from skae.training.stack import Job, run
 
 
 def all_or_nothing(method: Callable) -> Callable:
@@ -128,6 +137,9 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
     # Noise on the inputs in training: none, unless the estimator has such parameters.
     noise: Any = None
     noise_level: float = 0.0
+
+    # Whether the latents are put in order of importance: for transformers alone.
+    ordered: bool = False
 
     # Most epochs that max_epochs="auto" takes.
     _most_epochs = 300
@@ -219,7 +231,8 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
             it was before the call.
         """
         resume = self.warm_start and self._is_fitted()
-        self._train(X, y, sample_weight, resume=resume, one_pass=False)
+        if resume or not already_fitted(self, X, sample_weight):
+            self._train(X, y, sample_weight, resume=resume, one_pass=False)
         return self
 
     @all_or_nothing
@@ -291,9 +304,9 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
 
     def _validate_params(self) -> None:
         super()._validate_params()
-        switches = {"early_stopping", "warm_start", "compile", "verbose"}
         for name, value in self.get_params(deep=False).items():
-            if isinstance(value, (bool, np.bool_)) and name not in switches:
+            allowed = {kind for kind in self._parameter_constraints[name] if isinstance(kind, str)}
+            if isinstance(value, (bool, np.bool_)) and not allowed & {"boolean", "verbose"}:
                 raise ValueError(
                     f"The {name!r} parameter of {type(self).__name__} must be a number or one of "
                     f"its named options. Got {value!r} instead."
@@ -315,7 +328,7 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
     def _check_images(self, X, shape: tuple[int, ...], reset: bool) -> Any:
         """Images (n, height, width[, channels]) as rows."""
         expected = self._given_shape() or shape if reset else self._input.image_shape
-        if expected is None or _with_channels(shape) != _with_channels(expected):
+        if expected is None or with_channels(shape) != with_channels(expected):
             wanted = expected or f"rows of {self._input.n_features} features"
             raise ValueError(
                 f"X holds images of shape {shape}, but {type(self).__name__} expects {wanted}. "
@@ -361,6 +374,18 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         return self._check_weights(sample_weight, self._check_X(X, reset))
 
     def _train(self, X, y, sample_weight, resume: bool, one_pass: bool) -> None:
+        for job, fitted_model in self._training(X, sample_weight, resume, one_pass):
+            self._run(job, fitted_model, (X, y, sample_weight))
+
+    def _training(
+        self, X, sample_weight, resume: bool, one_pass: bool
+    ) -> Iterator[tuple[Job, Callable[[], Model]]]:
+        """A fit in two halves: yields what is to be trained, then keeps the result."""
+        if (resume or one_pass) and not isinstance(self.n_components, (str, Integral)):
+            raise ValueError(
+                f"n_components={self.n_components!r} is a share of the variance, by which fit "
+                f"chooses a size. Pass a whole number, or train what truncate(n_components_) gives."
+            )
         checked, weights = self._training_rows(X, sample_weight, reset=not resume)
         device = resolve_device(self.device)
         dtype, product_dtype = resolve_precision(self.precision, device)
@@ -380,7 +405,7 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
             else:
                 network = initialize(spec, plan.seeds, train_dtype, device)
                 state = TrainState()
-        keyed = plan.noise is not None or self.dropout > 0
+        keyed = plan.noise is not None or self.dropout > 0 or self._is_ordered()
         rows = load_rows(checked, weights, scaler, train_dtype, device, keyed)
         if not resume:
             self._check_targets(rows)
@@ -390,38 +415,25 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
                 return Model(as_dtype(network, dtype), scaler, self.loss, checked.shape[1])
 
         monitor = Monitor(plan, network)
-        self._run(fitted_model, rows, plan, state, monitor, (X, y, sample_weight))
+        yield Job(network, rows, plan, state, monitor), fitted_model
         self._store(fitted_model(), state, monitor, one_pass and resume)
         self._fitted(checked, weights, plan)
 
-    def _run(
-        self,
-        fitted_model: Callable[[], Model],
-        rows: Rows,
-        plan: TrainingPlan,
-        state: TrainState,
-        monitor: Monitor,
-        data: tuple[Any, Any, Any],
-    ) -> None:
+    def _run(self, job: Job, fitted_model: Callable[[], Model], data: tuple[Any, Any, Any]) -> None:
         """Train, and tell callbacks and progress bar about it."""
-        progress = None
+        progress, max_epochs = None, job.plan.max_epochs
         if self.verbose:
-            progress = ProgressPrinter(type(self).__name__, plan.max_epochs)
-        epochs = CallbackEpochs(
-            self, plan.max_epochs, data, lambda: self._attributes_of(fitted_model())
-        )
+            progress = ProgressPrinter(type(self).__name__, max_epochs)
+        epochs = CallbackEpochs(self, max_epochs, data, lambda: self._attributes_of(fitted_model()))
 
         def epoch_done(monitor: Monitor, stop: bool) -> bool:
             if progress is not None:
                 progress.update(monitor)
             return epochs.next(stop)
 
-        monitor.callback = epoch_done
+        job.monitor.callback = epoch_done
         try:
-            network = monitor.network
-            flops = 3.0 * network.flops * min(plan.batch_size, len(rows))
-            with computing(network.device, flops):
-                train(network, rows, plan, state, monitor)
+            run(job)
             epochs.close()
         finally:
             if progress is not None:
@@ -483,7 +495,7 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         old = self._model.network
         if spec != old.spec or dtype != old.parameters.dtype:
             raise ValueError(
-                f"The network changed since the last fit: {_changes(old.spec, spec)}. "
+                f"The network changed since the last fit: {differences(old.spec, spec)}. "
                 "Pass warm_start=False, or clone the estimator, to train a new network."
             )
         return restore(spec, arrays_of(old.state()), resolve_device(self.device), train_dtype)
@@ -498,7 +510,13 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
             return n_features
         if isinstance(self.n_components, str):
             return defaults.n_components(n_features)
+        if not isinstance(self.n_components, Integral):
+            return defaults.most_components(n_features)
         return int(self.n_components)
+
+    def _is_ordered(self) -> bool:
+        """Whether the first latents are to be the best ones; a share of the variance needs it."""
+        return bool(self.ordered) or not isinstance(self.n_components, (str, Integral))
 
     def _network_spec(self, n_features: int) -> Spec:
         latents = self._n_latents(n_features)
@@ -507,6 +525,12 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         if not isinstance(hidden, str):
             hidden = sizes_of("hidden_layer_sizes", hidden)
         builder = self._builder(hidden)
+        if self._is_ordered() and (builder is not None or sparsity is not None):
+            raise ValueError(
+                f"Latents are put in order (ordered={self.ordered!r}, n_components="
+                f"{self.n_components!r}) by the dense network without sparsity alone. Pass "
+                f"network='mlp' and sparsity=None, or ordered=False and a whole number."
+            )
         if builder is not None:
             shape = self._input.network_shape
             return ModuleSpec(builder, shape, latents, sparsity, bool(self.compile))
@@ -518,6 +542,7 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
             self.normalization,
             float(self.dropout),
             sparsity,
+            self._is_ordered(),
         )
 
     def _builder(self, hidden: Any) -> Callable | None:
@@ -564,25 +589,3 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
             max_samples=n_rows,
             image_shape=self._input.image_shape,
         )
-
-
-def _changes(old: Spec, new: Spec) -> str:
-    """Which parameters of two networks differ, in words."""
-    if type(old) is not type(new):
-        return "network was of another kind"
-    before, after = vars(old), vars(new)
-    changes = [f"{k} was {before[k]!r}, is {after[k]!r}" for k in after if before[k] != after[k]]
-    return "; ".join(changes) or "precision was another"
-
-
-def _with_channels(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return shape if len(shape) == 3 else (*shape, 1)
-
-
-def sizes_of(name: str, value: Any) -> tuple[int, ...]:
-    """A tuple of positive integers from a parameter; an integer alone is a tuple of one."""
-    sizes = (value,) if isinstance(value, Integral) else tuple(value)
-    for size in sizes:
-        if not isinstance(size, Integral) or isinstance(size, (bool, np.bool_)) or size < 1:
-            raise ValueError(f"{name}={value!r} must hold positive integers, got {size!r}.")
-    return tuple(int(size) for size in sizes)

@@ -7,10 +7,11 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
-from skae._base import BaseAutoencoder, Integral, Interval, Real, StrOptions, sizes_of
+from skae._base import Integral, Interval, Real, StrOptions
 from skae._parameters import documented
 from skae._transformer import AutoencoderTransformer
 from skae.data.patches import draw_patches
+from skae.data.spec import sizes_of
 from skae.data.validate import as_rows, image_shape_of, like_caller
 from skae.maps import restore_images
 from skae.noise import IMAGE_NOISES, NOISES
@@ -53,10 +54,12 @@ class DenoisingAutoencoder(AutoencoderTransformer):
         :meth:`impute` and :meth:`inpaint` then take images of any size, in
         overlapping tiles that are blended; all else takes patches. None trains on
         whole images.
+    {latent_parameters}
     {parameters}
 
     Attributes
     ----------
+    {latent_attributes}
     {attributes}
 
     See Also
@@ -76,7 +79,7 @@ class DenoisingAutoencoder(AutoencoderTransformer):
     """
 
     _parameter_constraints = {
-        **BaseAutoencoder._parameter_constraints,
+        **AutoencoderTransformer._parameter_constraints,
         "network": [StrOptions({"auto", "mlp", "conv", "unet"}), callable],
         "patch_size": [Interval(Integral, 1, None, closed="left"), "array-like", None],
         "noise": [StrOptions({*NOISES, *IMAGE_NOISES}), callable, tuple],
@@ -101,6 +104,8 @@ class DenoisingAutoencoder(AutoencoderTransformer):
         weight_decay=0.0,
         latent_l1=0.0,
         sparsity=None,
+        ordered=False,
+        sparse_output=False,
         optimizer="adam",
         learning_rate=3e-3,
         lr_schedule="one_cycle",
@@ -130,6 +135,8 @@ class DenoisingAutoencoder(AutoencoderTransformer):
             weight_decay=weight_decay,
             latent_l1=latent_l1,
             sparsity=sparsity,
+            ordered=ordered,
+            sparse_output=sparse_output,
             optimizer=optimizer,
             learning_rate=learning_rate,
             lr_schedule=lr_schedule,

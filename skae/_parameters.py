@@ -1,7 +1,7 @@
 """Documentation of the parameters and attributes that all estimators share."""
 
-PARAMETERS = """n_components : int or "auto", default="auto"
-        Number of latents. "auto" is half of the features, at most 32.
+PARAMETERS = """n_components : int{share} or "auto", default="auto"
+        Number of latents. "auto" is half of the features, at most 32.{share_text}
     hidden_layer_sizes : array-like of int or "auto", default="auto"
         Widths of the encoder's hidden layers; the decoder mirrors them. "auto" is
         two layers, the second half as wide as the first: 128 and 64 for tables, up
@@ -87,6 +87,18 @@ PARAMETERS = """n_components : int or "auto", default="auto"
     verbose : int, default=0
         Whether to show losses and remaining time; a bar where tqdm is installed."""
 
+LATENT_PARAMETERS = """ordered : bool, default=False
+        Whether to put the latents in order of importance: each row is trained with its
+        first latents alone, a random number of them (nested dropout: Rippel, Gelbart
+        and Adams, "Learning ordered representations with nested dropout", ICML 2014).
+        One fit then serves every size: see :meth:`truncate`. Dense network only.
+    sparse_output : bool, default=False
+        Whether :meth:`transform` gives a CSR matrix; useful with ``sparsity``."""
+
+LATENT_ATTRIBUTES = """explained_variance_ratio_ : ndarray of shape (n_components_,)
+        Share of the variance of the scaled training rows that each latent adds, with
+        those before it. From at most 10,000 rows. Only where latents are ordered."""
+
 ATTRIBUTES = """encoder_, decoder_ : torch.nn.Module
         The fitted network, from scaled rows to latents and back.
     n_components_ : int
@@ -107,10 +119,25 @@ ATTRIBUTES = """encoder_, decoder_ : torch.nn.Module
         Device that holds the network."""
 
 
+_SHARE = """ A share of
+        the variance, as for ``PCA``: the latents are ordered, and as many are kept as
+        explain it of the training rows, 64 if fewer do not."""
+
+
 def documented(cls: type) -> type:
     """Fill the shared parameters and attributes into a class's docstring."""
     assert cls.__doc__ is not None
-    cls.__doc__ = cls.__doc__.replace("{parameters}", PARAMETERS).replace(
-        "{attributes}", ATTRIBUTES
-    )
+    text = cls.__doc__
+    of_latents = "{latent_parameters}" in text
+    texts = {
+        "parameters": PARAMETERS,
+        "attributes": ATTRIBUTES,
+        "latent_parameters": LATENT_PARAMETERS,
+        "latent_attributes": LATENT_ATTRIBUTES,
+        "share": ", float in (0, 1)" if of_latents else "",
+        "share_text": _SHARE if of_latents else "",
+    }
+    for name, value in texts.items():
+        text = text.replace(f"{{{name}}}", value)
+    cls.__doc__ = text
     return cls

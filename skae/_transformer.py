@@ -1,13 +1,26 @@
 """AutoencoderTransformer: latents as features."""
 
+import copy
+from numbers import Integral
+from typing import Any, Self
+
 import numpy as np
+from scipy import sparse
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skae._base import BaseAutoencoder
+from skae._base import BaseAutoencoder, Interval, RealNotInt
 from skae._parameters import documented
-from skae.data.validate import image_shape_of, like_caller
+from skae.data.validate import dense_chunks, image_shape_of, like_caller
 from skae.maps import pixel_features
+from skae.randomness import SCORE_STREAM, subsamples
+from skae.training.plan import TrainingPlan, truncated_state
+
+# Rows from which the explained variance is computed, at most.
+_VARIANCE_ROWS = 10_000
+
+# Rows whose latents are dense at once on their way to a sparse output.
+_SPARSE_ROWS = 4096
 
 
 @documented
@@ -21,10 +34,12 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     Parameters
     ----------
+    {latent_parameters}
     {parameters}
 
     Attributes
     ----------
+    {latent_attributes}
     {attributes}
 
     See Also
@@ -44,6 +59,88 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     True
     """
 
+    _parameter_constraints = {
+        **BaseAutoencoder._parameter_constraints,
+        "n_components": [
+            *BaseAutoencoder._parameter_constraints["n_components"],
+            Interval(RealNotInt, 0, 1, closed="neither"),
+        ],
+        "ordered": ["boolean"],
+        "sparse_output": ["boolean"],
+    }
+
+    _fitted_types = {
+        **BaseAutoencoder._fitted_types,
+        "explained_variance_ratio_": np.ndarray,
+    }
+
+    explained_variance_ratio_: np.ndarray
+
+    def __init__(
+        self,
+        *,
+        n_components="auto",
+        hidden_layer_sizes="auto",
+        network="auto",
+        image_shape=None,
+        activation="silu",
+        loss="squared_error",
+        scaling="auto",
+        normalization=None,
+        dropout=0.0,
+        weight_decay=0.0,
+        latent_l1=0.0,
+        sparsity=None,
+        ordered=False,
+        sparse_output=False,
+        optimizer="adam",
+        learning_rate=3e-3,
+        lr_schedule="one_cycle",
+        batch_size="auto",
+        max_epochs="auto",
+        tol=1e-4,
+        n_iter_no_change=10,
+        early_stopping="auto",
+        validation_fraction=0.1,
+        warm_start=False,
+        random_state=None,
+        device="auto",
+        precision="float32",
+        compile=False,
+        verbose=0,
+    ):
+        super().__init__(
+            n_components=n_components,
+            hidden_layer_sizes=hidden_layer_sizes,
+            network=network,
+            image_shape=image_shape,
+            activation=activation,
+            loss=loss,
+            scaling=scaling,
+            normalization=normalization,
+            dropout=dropout,
+            weight_decay=weight_decay,
+            latent_l1=latent_l1,
+            sparsity=sparsity,
+            optimizer=optimizer,
+            learning_rate=learning_rate,
+            lr_schedule=lr_schedule,
+            batch_size=batch_size,
+            max_epochs=max_epochs,
+            tol=tol,
+            n_iter_no_change=n_iter_no_change,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            warm_start=warm_start,
+            random_state=random_state,
+            device=device,
+            precision=precision,
+            compile=compile,
+            verbose=verbose,
+        )
+        self.ordered = ordered
+        self.sparse_output = sparse_output
+
     def transform(self, X):
         """Encode rows.
 
@@ -54,11 +151,15 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
         Returns
         -------
-        Z : ndarray of shape (n_samples, n_components_), float32
+        Z : ndarray or CSR matrix of shape (n_samples, n_components_), float32
             Latents (float64 with ``precision="float64"``).
         """
         check_is_fitted(self)
-        return self._model.encode(self._check_X(X))
+        rows = self._check_X(X)
+        if not self.sparse_output:
+            return self._model.encode(rows)
+        parts = dense_chunks(rows, _SPARSE_ROWS)
+        return sparse.vstack([sparse.csr_array(self._model.encode(part)) for _, part in parts])
 
     def inverse_transform(self, X):
         """Decode latents.
@@ -128,7 +229,66 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         """
         check_is_fitted(self)
         rows, weights = self._check_weights(sample_weight, self._check_X(X))
-        return self._model.explained_variance(rows, weights)
+        return float(self._model.explained_variance(rows, weights)[0])
+
+    def truncate(self, n_components) -> Self:
+        """The autoencoder with its first latents alone.
+
+        Parameters
+        ----------
+        n_components : int
+            How many; at most ``n_components_``.
+
+        Returns
+        -------
+        truncated : estimator
+            A fitted copy: its ``transform`` gives the first columns of this one's, and
+            training goes on with it by ``partial_fit``.
+
+        Raises
+        ------
+        ValueError
+            If the latents are not ordered.
+        """
+        check_is_fitted(self)
+        if not self._has_order():
+            raise ValueError(
+                "truncate needs latents in order of importance. Fit with ordered=True, or with a "
+                "share of the variance as n_components."
+            )
+        whole = isinstance(n_components, Integral)
+        if not whole or not 1 <= n_components <= self.n_components_:
+            raise ValueError(
+                f"n_components={n_components!r} must be a whole number from 1 to n_components_="
+                f"{self.n_components_}."
+            )
+        smaller = copy.copy(self)
+        smaller._truncate(int(n_components))
+        return smaller.set_params(n_components=int(n_components), ordered=True)
+
+    def _has_order(self) -> bool:
+        return getattr(self._model.network.spec, "ordered", False)
+
+    def _truncate(self, size: int) -> None:
+        before = self._model.network.spec
+        self._model = self._model.truncated(size)
+        self._train_state = truncated_state(self._train_state, before, self._model.network.spec)
+        self.n_components_ = size
+        self.explained_variance_ratio_ = self.explained_variance_ratio_[:size]
+
+    def _fitted(self, X: Any, weights: np.ndarray | None, plan: TrainingPlan) -> None:
+        if not self._has_order():
+            if hasattr(self, "explained_variance_ratio_"):  # of an earlier fit
+                del self.explained_variance_ratio_
+            return
+        rows = subsamples(X.shape[0], _VARIANCE_ROWS, plan.seeds[:1], SCORE_STREAM)[0].numpy()
+        some_weights = None if weights is None else weights[rows]
+        sizes = range(1, self.n_components_ + 1)
+        shares = self._model.explained_variance(X[rows], some_weights, sizes)
+        self.explained_variance_ratio_ = np.diff(shares, prepend=0.0)
+        if not isinstance(self.n_components, (str, Integral)):
+            enough = np.flatnonzero(shares >= self.n_components)
+            self._truncate(int(enough[0]) + 1 if len(enough) else len(shares))
 
     def pixel_features(self, X, scales=(1, 2, 4)):
         """Features of every pixel, for segmentation.

@@ -1,6 +1,6 @@
 """Predictions: batches of rows through a fitted network, under a memory bound."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from skae.device import computing, device_or_cpu
 from skae.losses import LOSSES
 from skae.networks.build import Network, arrays_of, resized, restore
 from skae.networks.conv import padded_length, stage_maps
+from skae.networks.dense import DenseNetwork
 from skae.networks.modules import ModuleNetwork
 
 # Products of one or a few rows take other kernels, with other rounding. Filled up
@@ -149,27 +150,47 @@ class Model:
 
         return self._map(X, features)
 
-    def explained_variance(self, X: Any, weights: np.ndarray | None = None) -> float:
-        """1 - SSE / SST over the observed cells of the scaled rows."""
+    def explained_variance(
+        self, X: Any, weights: np.ndarray | None = None, sizes: Sequence[int | None] = (None,)
+    ) -> np.ndarray:
+        """1 - SSE / SST over the observed cells of the scaled rows, by the first latents alone.
+
+        One value for each number of latents of ``sizes``; None is all of them.
+        """
         with computing(self.network.device, self._flops(X)):
-            sse, count = 0.0, torch.zeros(self.n_features, dtype=torch.float64)
+            sse, count = np.zeros(len(sizes)), torch.zeros(self.n_features, dtype=torch.float64)
             total, squares = torch.zeros_like(count), torch.zeros_like(count)
             for batch in self._batches(X, scaled=True):
-                error = (self.reconstruction_of(batch) - batch.values).cpu().double()
                 values = batch.values.cpu().double()
                 weight = torch.ones(len(values), 1, dtype=torch.float64)
                 if weights is not None:
                     weight *= torch.as_tensor(weights[batch.part], dtype=torch.float64)[:, None]
                 if batch.observed is not None:
                     weight = weight * batch.observed.cpu()
-                sse += float((weight * error**2).sum())
+                codes = self._codes(batch.values)
+                for i, size in enumerate(sizes):
+                    error = (self._rebuilt(codes, size) - batch.values).cpu().double()
+                    sse[i] += float((weight * error**2).sum())
                 count += weight.expand_as(values).sum(0)
                 total += (weight * values).sum(0)
                 squares += (weight * values**2).sum(0)
             sst = float((squares - total**2 / count.clamp(min=1e-300)).sum())
             if sst <= 1e-14 * float(squares.sum()):
-                return 1.0 if sse == 0.0 else 0.0
+                return np.where(sse == 0.0, 1.0, 0.0)
             return 1.0 - sse / sst
+
+    def truncated(self, n_latents: int) -> "Model":
+        """The model with the first latents alone."""
+        assert isinstance(self.network, DenseNetwork)
+        network = self.network.truncated(n_latents)
+        return Model(network, self.scaler, self.loss, self.n_features)
+
+    def _rebuilt(self, codes: Tensor, n_latents: int | None) -> Tensor:
+        """Rows, in the scaled space, of the first latents alone."""
+        if n_latents is not None:
+            codes = codes.clone()
+            codes[..., n_latents:] = 0.0
+        return LOSSES[self.loss].link(self._outputs(codes)[0])
 
     # What the methods above compute of one batch.
 
@@ -178,7 +199,7 @@ class Model:
 
     def reconstruction_of(self, batch: Batch) -> Tensor:
         """In the scaled space, through the loss's link."""
-        return LOSSES[self.loss].link(self._outputs(self._codes(batch.values))[0])
+        return self._rebuilt(self._codes(batch.values), None)
 
     def losses_of(self, batch: Batch) -> Tensor:
         values, n_observed = self._cell_losses(batch)

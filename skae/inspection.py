@@ -1,4 +1,4 @@
-"""Pictures of fitted detectors, after scikit-learn's Display objects. They need matplotlib."""
+"""Pictures of fitted estimators, after scikit-learn's Display objects. They need matplotlib."""
 
 from typing import Any, Self
 
@@ -193,5 +193,98 @@ class ContributionDisplay:
         top = np.argsort(self.contributions)[::-1][:n_features][::-1]
         ax.barh(self.feature_names[top], self.contributions[top])
         ax.set(xlabel="contribution (robust standard deviations)")
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+
+class LatentSizeDisplay:
+    """Share of the variance that so many latents explain.
+
+    Make it by :meth:`from_estimator`.
+
+    Parameters
+    ----------
+    explained : ndarray of shape (n_components_,)
+        Share explained by the first latent, the first two, and so on.
+    name : str, default=None
+        For the legend.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+    line_ : matplotlib Line2D
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skae import AutoencoderTransformer
+    >>> from skae.inspection import LatentSizeDisplay
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> autoencoder = AutoencoderTransformer(n_components=3, ordered=True, random_state=0)
+    >>> display = LatentSizeDisplay.from_estimator(autoencoder.fit(X))
+    """
+
+    def __init__(self, explained: np.ndarray, name: str | None = None):
+        self.explained = explained
+        self.name = name
+
+    @classmethod
+    def from_estimator(cls, estimator, *, name=None, ax=None, **line_options) -> Self:
+        """Draw the curve of a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : fitted estimator with ``explained_variance_ratio_``
+            An autoencoder with ordered latents, or ``PCA`` for comparison.
+        name : str, default=None
+            For the legend. None is the name of the class.
+        ax : matplotlib Axes, default=None
+            None makes a figure.
+        **line_options
+            For ``Axes.plot``.
+
+        Returns
+        -------
+        display : LatentSizeDisplay
+
+        Raises
+        ------
+        ValueError
+            If the latents are not ordered.
+        ImportError
+            Without matplotlib.
+        """
+        if not hasattr(estimator, "explained_variance_ratio_"):
+            raise ValueError(
+                f"{type(estimator).__name__} has no explained_variance_ratio_. Fit it with "
+                f"ordered=True."
+            )
+        name = type(estimator).__name__ if name is None else name
+        explained = np.cumsum(estimator.explained_variance_ratio_)
+        return cls(explained, name).plot(ax=ax, **line_options)
+
+    def plot(self, *, ax=None, **line_options) -> Self:
+        """Draw on ``ax``, or on a new figure.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            None makes a figure.
+        **line_options
+            For ``Axes.plot``.
+
+        Returns
+        -------
+        display : LatentSizeDisplay
+        """
+        ax = _axes(ax)
+        sizes = np.arange(1, len(self.explained) + 1)
+        options = {"marker": "o", "label": self.name} | line_options
+        (self.line_,) = ax.plot(sizes, self.explained, **options)
+        ax.set(xlabel="number of latents", ylabel="share of the variance explained")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        if self.name is not None:
+            ax.legend(loc="lower right")
         self.ax_, self.figure_ = ax, ax.figure
         return self

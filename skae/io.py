@@ -276,7 +276,7 @@ def _stored_state(estimator: BaseAutoencoder, arrays: dict[str, np.ndarray]) -> 
 
 def _state(estimator: BaseAutoencoder, stored: Any, arrays: dict[str, np.ndarray]) -> dict:
     types = _types(estimator)
-    optional = {"feature_names_in_", "_sklearn_output_config"}
+    optional = {"feature_names_in_", "explained_variance_ratio_", "_sklearn_output_config"}
     if type(stored) is not dict or not types.keys() - optional <= stored.keys() <= types.keys():
         raise ValueError(f"what was fitted must be {sorted(types)}.")
     rest = dict(arrays)
@@ -341,6 +341,8 @@ def _check_state(state: dict[str, Any], network: Callable | None) -> None:
     if "feature_names_in_" in state:
         names = state["feature_names_in_"]
         _must(names.dtype == object and len(names) == n_features, "feature names must be one each")
+    if "explained_variance_ratio_" in state:
+        _check_arrays(state, {"explained_variance_ratio_": (n_latents,)})
     weights = model["arrays"]["parameters"]
     moments = state["_train_state"]["moments"]
     _must(moments.keys() <= {"first", "second"}, "the optimizer's moments have unknown names")
@@ -371,7 +373,7 @@ def _check_settings(settings: dict[str, Any]) -> None:
             _must(value in _CHOICES[name], f"{name}={value!r} is unknown")
         elif name == "dropout":
             _must(0 <= value < 1, f"dropout={value!r} must be in [0, 1)")
-        elif isinstance(value, (int, tuple)) and name != "compile":
+        elif isinstance(value, (int, tuple)) and not isinstance(value, bool):
             sizes = (value,) if isinstance(value, int) else value
             empty = name == "hidden_layer_sizes"
             _must((len(sizes) > 0 or empty) and 0 not in sizes, f"{name} must be positive")

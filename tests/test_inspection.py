@@ -5,10 +5,11 @@ import builtins
 import numpy as np
 import pytest
 from sklearn.datasets import load_iris
+from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 
-from skae import AutoencoderAnomalyDetector
-from skae.inspection import AnomalyScoreDisplay, ContributionDisplay
+from skae import AutoencoderAnomalyDetector, AutoencoderTransformer
+from skae.inspection import AnomalyScoreDisplay, ContributionDisplay, LatentSizeDisplay
 
 X, Y = load_iris(return_X_y=True)
 
@@ -85,3 +86,17 @@ def test_missing_matplotlib_names_the_extra(detector, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without_matplotlib)
     with pytest.raises(ImportError, match=r"skae\[plot\]"):
         AnomalyScoreDisplay.from_estimator(detector, X)
+
+
+def test_curves_of_an_autoencoder_and_of_pca_on_one_picture():
+    autoencoder = AutoencoderTransformer(n_components=3, ordered=True, random_state=0).fit(X)
+    display = LatentSizeDisplay.from_estimator(autoencoder)
+    explained = np.cumsum(autoencoder.explained_variance_ratio_)
+    np.testing.assert_array_equal(display.line_.get_ydata(), explained)
+    np.testing.assert_array_equal(display.line_.get_xdata(), [1, 2, 3])
+    pca = LatentSizeDisplay.from_estimator(PCA(3).fit(X), ax=display.ax_, color="black")
+    assert pca.ax_ is display.ax_
+    labels = [text.get_text() for text in pca.ax_.get_legend().get_texts()]
+    assert labels == ["AutoencoderTransformer", "PCA"]
+    with pytest.raises(ValueError, match="ordered=True"):
+        LatentSizeDisplay.from_estimator(AutoencoderTransformer(n_components=2).fit(X))

@@ -31,6 +31,8 @@ class Rows:
         Share of the cells that are not missing.
     device : torch.device
         Where batches are wanted.
+    n_rows : int or None
+        Rows of one member, where ``values`` holds those of several, one after another.
     """
 
     values: Tensor
@@ -39,13 +41,14 @@ class Rows:
     origin: Tensor
     observed_share: float
     device: torch.device
+    n_rows: int | None = None
 
     @property
     def has_missing(self) -> bool:
         return self.observed_share < 1.0
 
     def __len__(self) -> int:
-        return len(self.values)
+        return len(self.values) if self.n_rows is None else self.n_rows
 
     def take(self, index: Tensor, out: Tensor) -> None:
         """Gather rows into ``out`` of shape (len(index), n_features)."""

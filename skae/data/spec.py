@@ -2,6 +2,10 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -55,3 +59,16 @@ class InputSpec:
         if self.as_rows or self.image_shape is None:
             return (self.n_features,)
         return self.image_shape
+
+
+def with_channels(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return shape if len(shape) == 3 else (*shape, 1)
+
+
+def sizes_of(name: str, value: Any) -> tuple[int, ...]:
+    """A tuple of positive integers from a parameter; an integer alone is a tuple of one."""
+    sizes = (value,) if isinstance(value, Integral) else tuple(value)
+    for size in sizes:
+        if not isinstance(size, Integral) or isinstance(size, (bool, np.bool_)) or size < 1:
+            raise ValueError(f"{name}={value!r} must hold positive integers, got {size!r}.")
+    return tuple(int(size) for size in sizes)

@@ -97,6 +97,15 @@ def as_dtype(network: Network, dtype: torch.dtype) -> Network:
     return restore(network.spec, arrays_of(network.state()), network.device, dtype)
 
 
+def differences(old: Spec, new: Spec) -> str:
+    """Which parameters of two networks differ, in words."""
+    if type(old) is not type(new):
+        return "network was of another kind"
+    before, after = vars(old), vars(new)
+    changes = [f"{k} was {before[k]!r}, is {after[k]!r}" for k in after if before[k] != after[k]]
+    return "; ".join(changes) or "precision was another"
+
+
 def arrays_of(state: dict[str, Tensor]) -> dict[str, np.ndarray]:
     """Tensors as plain arrays."""
     return {name: value.detach().cpu().numpy().copy() for name, value in state.items()}

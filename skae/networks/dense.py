@@ -5,6 +5,7 @@ one. A layer's weights are a (K, out, in) view of it. One member is the case
 K = 1 of the same code.
 """
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ class DenseSpec:
         Share of hidden units set to zero in training.
     sparsity : int or None
         Keep this many of the largest latents of a row, set the others to zero.
+    ordered : bool
+        Train each row with its first latents alone, a random number of them.
     """
 
     n_features: int
@@ -55,6 +58,7 @@ class DenseSpec:
     normalization: str | None = None
     dropout: float = 0.0
     sparsity: int | None = None
+    ordered: bool = False
 
     @property
     def n_members(self) -> int:
@@ -133,6 +137,29 @@ def n_parameters(spec: DenseSpec) -> int:
     return sum(math.prod(shape) for _, _, shape in parameter_shapes(spec))
 
 
+def paired(
+    spec: DenseSpec, flat: Tensor, other: DenseSpec, other_flat: Tensor, first: int = 0
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Views of one flat vector and of the same values in a larger one, parameter by parameter.
+
+    That one may have more latents, and more members; ``first`` is that of ours there.
+    """
+    start = other_start = 0
+    shapes = zip(parameter_shapes(spec), parameter_shapes(other), strict=True)
+    for (_, _, (k, a, b)), (_, _, (n, c, d)) in shapes:
+        whole = other_flat[other_start : other_start + n * c * d].view(n, c, d)
+        yield flat[start : start + k * a * b].view(k, a, b), whole[first : first + k, :a, :b]
+        start, other_start = start + k * a * b, other_start + n * c * d
+
+
+def truncated(spec: DenseSpec, flat: Tensor, smaller: DenseSpec) -> Tensor:
+    """The part of a flat vector that a network with fewer latents has."""
+    values = flat.new_empty(n_parameters(smaller))
+    for own, whole in paired(smaller, values, spec, flat):
+        own.copy_(whole)
+    return values
+
+
 def n_buffers(spec: DenseSpec) -> int:
     """Running means and variances of the hidden layers."""
     if spec.normalization != "batch":
@@ -171,12 +198,18 @@ class DenseNetwork:
         self.activation = ACTIVATIONS[spec.activation]
 
     @classmethod
+    def zeros(cls, spec: DenseSpec, dtype: torch.dtype, device: torch.device) -> "DenseNetwork":
+        """All values zero."""
+        options: dict[str, Any] = {"dtype": dtype, "device": device}
+        sizes = n_parameters(spec), n_buffers(spec)
+        return cls(spec, *(torch.zeros(size, **options) for size in sizes))
+
+    @classmethod
     def initialize(
         cls, spec: DenseSpec, seeds: tuple[int, ...], dtype: torch.dtype, device: torch.device
     ) -> "DenseNetwork":
         """Random weights, a seed a member: the same ones that the member gets alone."""
-        parameters = torch.zeros(n_parameters(spec), dtype=dtype)
-        network = cls(spec, parameters, torch.zeros(n_buffers(spec), dtype=dtype))
+        network = cls.zeros(spec, dtype, torch.device("cpu"))
         for layer in network.layers:
             if layer.gain is not None:
                 layer.gain.fill_(1.0)
@@ -254,6 +287,13 @@ class DenseNetwork:
     def load_state(self, state: dict[str, Tensor]) -> None:
         self.parameters.copy_(state["parameters"])
         self.buffers.copy_(state["buffers"])
+
+    def truncated(self, n_latents: int) -> "DenseNetwork":
+        """A copy with the first latents alone."""
+        sizes = tuple(min(size, n_latents) for size in self.spec.n_components)
+        spec = dataclasses.replace(self.spec, n_components=sizes)
+        values = truncated(self.spec, self.parameters, spec)
+        return DenseNetwork(spec, values, self.buffers.clone())
 
     def encode(self, x: Tensor) -> Tensor:
         """Latents (K, n, n_latents) of rows (n, n_features) or (K, n, n_features)."""

@@ -36,6 +36,10 @@ class ModuleSpec:
     sparsity: int | None = None
     compile: bool = False
 
+    @property
+    def n_latents(self) -> int:
+        return self.n_components
+
 
 class ModuleNetwork:
     """One encoder and one decoder whose parameters share a flat vector.
@@ -96,11 +100,12 @@ class ModuleNetwork:
         self.train(False)
         return self.outputs(z.reshape(-1, self.spec.n_components))[None]
 
-    def codes(self, x: Tensor) -> Tensor:
+    def codes(self, x: Tensor, n_kept: int = 0) -> Tensor:
+        """Latents (n, n_components), ``n_kept`` of a row where they are sparse."""
         z = self.pair["encoder"](self.shaped(x.reshape(-1, *x.shape[-1:])))
         if self.spec.sparsity is None:
             return z
-        return z * top_k_mask(z.detach(), self.spec.sparsity)
+        return z * top_k_mask(z.detach(), n_kept or self.spec.sparsity)
 
     def outputs(self, z: Tensor) -> Tensor:
         y = self.pair["decoder"](z)
@@ -191,6 +196,7 @@ class ModuleStep:
         self.network = network
         self._gradients = gradients
         self._latent_penalty = latent_penalty
+        self.n_kept = network.spec.sparsity or 0
         _point(list(network.pair.parameters()), gradients, "grad")
         n_features = int(torch.Size(network.spec.input_shape).numel())
         like = network.parameters
@@ -211,7 +217,7 @@ class ModuleStep:
             cache_enabled=False,
         )
         with torch.enable_grad(), half:
-            self._z = self.network.codes(self.input[0])
+            self._z = self.network.codes(self.input[0], self.n_kept)
             self._y = self.network.outputs(self._z)
         self.latents = self._z.detach()[None]
         self.output = self._y.detach()[None]

@@ -47,6 +47,8 @@ class DenseStep:
         Gradient of the loss by ``output``; filled by the caller before :meth:`backward`.
     offsets : Tensor of shape (K * batch_size,)
         Random offsets of the rows, read by dropout.
+    n_kept : int
+        Sparse latents that are kept of a row; ``sparsity``, unless the caller sets it.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class DenseStep:
     ):
         self.network = network
         self._latent_penalty = latent_penalty
+        self.n_kept = network.spec.sparsity or 0
         self._size = (network.n_members, batch_size)
         self._options: dict[str, Any] = {"dtype": dtype, "device": network.device}
         self._forward: list[Callable[[], object]] = []
@@ -149,12 +152,15 @@ class DenseStep:
 
     def _latent(self, z: Tensor) -> Backward:
         """Mask the latents, in place, and let a penalty's gradient in."""
-        k, mask = self.network.spec.sparsity, self.network.latent_mask
-        self.latent_gradient = torch.zeros_like(z)
+        spec, mask = self.network.spec, self.network.latent_mask
+        k, self.latent_gradient = spec.sparsity, torch.zeros_like(z)
         kept = mask
-        if k is not None:
-            kept = torch.empty_like(z)
-            self._forward.append(lambda: kept.copy_(top_k_mask(z, k, mask)))
+        if k is not None or spec.ordered:
+            kept = chosen = torch.empty_like(z)
+            choose = self._first_latents(chosen)
+            if k is not None:
+                choose = lambda: chosen.copy_(top_k_mask(z, self.n_kept, mask))  # noqa: E731
+            self._forward.append(choose)
         if kept is not None:
             self._forward.append(partial(z.mul_, kept))
 
@@ -166,6 +172,22 @@ class DenseStep:
             return g
 
         return backward
+
+    def _first_latents(self, kept: Tensor) -> Callable[[], object]:
+        """Nested dropout (Rippel et al. 2014): ones for the first latents of a row.
+
+        So many as a row draws, each number as probable as any other.
+        """
+        sizes = torch.tensor(self.network.spec.n_components, **self._options)
+        position = torch.arange(kept.shape[2], **self._options) / sizes[:, None, None]
+        table = RandomTable(_uniform_table(kept), 1)
+        drawn = kept.new_empty(kept.shape[0] * kept.shape[1], 1)
+
+        def forward() -> None:
+            table.rows(table_offsets(self.offsets, -1), drawn)
+            torch.lt(position, drawn.view(*kept.shape[:2], 1), out=kept)
+
+        return forward
 
     def _drop(self, i: int, a: Tensor) -> tuple[Tensor, Backward]:
         """Zero units at random and scale the others up (Srivastava et al. 2014)."""
@@ -223,10 +245,12 @@ class DenseStep:
         return y, backward
 
 
+def _uniform_table(like: Tensor) -> Tensor:
+    rng = generator(0, TABLE_STREAM)
+    return torch.rand(RandomTable.SIZE, generator=rng, dtype=torch.float32).to(like)
+
+
 def _dropout_table(rate: float, like: Tensor) -> RandomTable:
     """Zeros with probability ``rate``, else 1 / (1 - rate)."""
-    uniform = torch.rand(
-        RandomTable.SIZE, generator=generator(0, TABLE_STREAM), dtype=torch.float32
-    )
-    values = (uniform >= rate).to(like.dtype).div_(1.0 - rate)
-    return RandomTable(values.to(like.device), like.shape[2])
+    values = (_uniform_table(like) >= rate).to(like.dtype).div_(1.0 - rate)
+    return RandomTable(values, like.shape[2])

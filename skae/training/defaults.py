@@ -17,6 +17,11 @@ def n_components(n_features: int) -> int:
     return min(32, math.ceil(n_features / 2))
 
 
+def most_components(n_features: int) -> int:
+    """Latents from which those are chosen that explain a given share: one a feature, at most 64."""
+    return min(64, n_features)
+
+
 def hidden_layer_sizes(n_features: int) -> tuple[int, int]:
     """Two layers, the second half as wide: 128 and 64 for tables, 512 and 256 for 784 pixels."""
     first = min(512, max(128, 2 ** round(math.log2(n_features))))

@@ -22,7 +22,7 @@ from skae.randomness import (
     subsamples,
     table_offsets,
 )
-from skae.training.monitor import Monitor, raise_divergence
+from skae.training.monitor import Monitor
 from skae.training.optimizers import Optimizer, Rate
 from skae.training.plan import SCHEDULES, TrainingPlan, TrainState
 
@@ -45,9 +45,7 @@ def train(
             watched = None if validation_loss is None else validation_loss.tolist()
             if monitor.epoch_done(loss.tolist(), watched):
                 break
-    monitor.restore_best()
-    if not bool(network.parameters.isfinite().all()):
-        raise_divergence(plan, "after the last epoch")
+    monitor.finish()
 
 
 def _global_generator(network: Network, plan: TrainingPlan, state: TrainState):
@@ -78,7 +76,7 @@ class _Run:
         gradients = torch.zeros_like(network.parameters)
         self._optimizer = self._make_optimizer(gradients)
         self._sizes = batch_sizes(self._train.shape[1], plan.batch_size)
-        self._n_steps = 0
+        self._n_steps = self._n_epochs = 0
         noise = self._make_noise()
         self._batches = {
             size: _Batch(network, rows, plan, gradients, noise, size) for size in set(self._sizes)
@@ -95,6 +93,8 @@ class _Run:
         )
         indices = (order, self._offsets(order, salts), losses)
         pieces = zip(*(index.split(self._sizes, 1) for index in indices), strict=True)
+        if self._network.spec.sparsity is not None:
+            self._anneal_sparsity(self._network.spec.sparsity)
         schedule = SCHEDULES[self._plan.lr_schedule]
         horizon = self._plan.max_epochs * len(self._sizes)
         earlier = self._state.n_steps + 1
@@ -105,6 +105,20 @@ class _Run:
         self._state.n_steps += len(self._sizes)
         self._state.n_epochs += 1
         return self._mean_loss(losses, order)
+
+    def _anneal_sparsity(self, n_kept: int) -> None:
+        """Fewer and fewer latents are kept over the first half of the epochs.
+
+        Lest some never win and stay dead (Makhzani and Frey 2013). A schedule that
+        has no end, one epoch at a time, keeps as many as at the end.
+        """
+        progress = 1.0
+        if self._plan.max_epochs > 1:
+            progress = min(1.0, 2 * self._n_epochs / self._plan.max_epochs)
+        most = self._network.spec.n_latents
+        for batch in self._batches.values():
+            batch.step.n_kept = round(n_kept * (most / n_kept) ** (1.0 - progress))
+        self._n_epochs += 1
 
     def validation_loss(self) -> Tensor | None:
         """Mean loss of each member on its held-out rows, if there are any."""
@@ -138,6 +152,8 @@ class _Run:
         """Indices (K, n) of the training and the held-out rows of each member."""
         plan, n_rows = self._plan, len(self._rows)
         own = subsamples(n_rows, plan.max_samples or n_rows, plan.seeds)
+        if plan.first_rows:
+            own = own + torch.tensor(plan.first_rows)[:, None]
         if not plan.early_stopping:
             return own, None
         n = own.shape[1]
@@ -204,8 +220,8 @@ class _Batch:
     ):
         self._rows, self._noise, self._latent_l1 = rows, noise, plan.latent_l1
         self._loss: Loss = LOSSES[plan.loss]
-        self._step = make_step(network, gradients, size, plan.product_dtype, plan.latent_l1 > 0)
-        clean = self._step.input
+        self.step = make_step(network, gradients, size, plan.product_dtype, plan.latent_l1 > 0)
+        clean = self.step.input
         if noise is not None or clean.dtype != network.parameters.dtype:
             clean = torch.empty_like(clean, dtype=network.parameters.dtype)
         self._clean, self._flat = clean, clean.view(-1, clean.shape[2])
@@ -217,7 +233,7 @@ class _Batch:
 
     def compute_gradients(self, index: Tensor, offsets: Tensor, losses: Tensor) -> None:
         """Fill the gradients from the rows of ``index``, (K, size), and their ``losses``."""
-        step, clean, observed = self._step, self._clean, self._observed
+        step, clean, observed = self.step, self._clean, self._observed
         rows = index.reshape(-1)
         self._rows.take(rows, self._flat)
         if observed is not None:

@@ -65,10 +65,18 @@ class Monitor:
         patience = self.plan.n_iter_no_change
         return counts and patience is not None and self._n_stalled >= patience
 
-    def restore_best(self) -> None:
-        """Put the weights of the best validation loss back, if there was one."""
+    def finish(self) -> None:
+        """Put the weights of the best validation loss back, if there was one.
+
+        Raises
+        ------
+        DivergenceError
+            If a weight is not finite.
+        """
         if self._best_state is not None:
             self.network.load_state(self._best_state)
+        if not bool(self.network.parameters.isfinite().all()):
+            raise_divergence(self.plan, "after the last epoch")
 
 
 def raise_divergence(plan: TrainingPlan, where: str) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skae.networks.dense import truncated
 from skae.noise import Noise
 
 
@@ -16,7 +17,8 @@ class TrainingPlan:
     """Everything that the loop is told; resolved, no "auto" left.
 
     Rates are one entry a member; each is trained on ``max_samples`` rows of its own,
-    or on all.
+    or on all. Where members have different data, ``first_rows`` says where those of
+    each begin.
     """
 
     loss: str
@@ -37,6 +39,7 @@ class TrainingPlan:
     noise_level: float | tuple[float, ...] = 0.0
     image_shape: tuple[int, ...] | None = None
     max_samples: int | None = None
+    first_rows: tuple[int, ...] = ()
 
 
 class SavedState(TypedDict):
@@ -72,6 +75,15 @@ class TrainState:
         options: dict[str, Any] = {"dtype": like.dtype, "device": like.device}
         moments = {k: torch.tensor(v, **options) for k, v in saved["moments"].items()}
         return cls(moments, saved["n_steps"], saved["n_epochs"])
+
+
+def truncated_state(saved: SavedState, before: Any, after: Any) -> SavedState:
+    """The state for a dense network of which the first latents alone are kept."""
+    moments = {
+        name: truncated(before, torch.from_numpy(values), after).numpy()
+        for name, values in saved["moments"].items()
+    }
+    return {**saved, "moments": moments}
 
 
 def _constant(progress: float) -> float:
