@@ -45,7 +45,7 @@ FLOORS = [
     [["_callbacks"], ["_parameters"], ["_together"]],
     [["_base"]],
     [["_transformer", "_denoiser"], ["_detector"]],
-    [["inspection"], ["segmentation"], ["model_selection"], ["io"], ["export"]],
+    [["inspection"], ["segmentation"], ["model_selection"], ["io", "checkpoints"], ["export"]],
     [["__init__"]],
 ]
 ROOMS = {

@@ -37,19 +37,19 @@ def train(
     DivergenceError
         If the loss or the weights stop being finite.
     """
-    with _global_generator(network, plan, state):
-        run = _Run(network, rows, plan, state)
-        for _ in range(plan.max_epochs):
+    run = _Run(network, rows, plan, state)
+    for _ in range(state.epoch, plan.max_epochs):
+        with _global_generator(network, plan, state):
             loss, validation_loss = run.epoch(), run.validation_loss()
-            # The one synchronisation with the device.
-            watched = None if validation_loss is None else validation_loss.tolist()
-            if monitor.epoch_done(loss.tolist(), watched):
-                break
+        # The one synchronisation with the device.
+        watched = None if validation_loss is None else validation_loss.tolist()
+        if monitor.epoch_done(loss.tolist(), watched):
+            break
     monitor.finish()
 
 
 def _global_generator(network: Network, plan: TrainingPlan, state: TrainState):
-    """Modules may draw (dropout, say) from torch's global generator."""
+    """Modules may draw (dropout, say) from torch's global generator: seeded for each epoch."""
     if not draws_globally(network):
         return nullcontext()
     return isolated_globals(draw_seed(plan.seeds[0] + state.n_epochs), network.device)
@@ -76,7 +76,6 @@ class _Run:
         gradients = torch.zeros_like(network.parameters)
         self._optimizer = self._make_optimizer(gradients)
         self._sizes = batch_sizes(self._train.shape[1], plan.batch_size)
-        self._n_steps = self._n_epochs = 0
         noise = self._make_noise()
         self._batches = {
             size: _Batch(network, rows, plan, gradients, noise, size) for size in set(self._sizes)
@@ -97,13 +96,13 @@ class _Run:
             self._anneal_sparsity(self._network.spec.sparsity)
         schedule = SCHEDULES[self._plan.lr_schedule]
         horizon = self._plan.max_epochs * len(self._sizes)
-        earlier = self._state.n_steps + 1
+        earlier, begun = self._state.n_steps + 1, self._state.epoch * len(self._sizes)
         for done, (index, offset, loss) in enumerate(pieces):
             self._batches[index.shape[1]].compute_gradients(index, offset, loss)
-            self._optimizer.step(earlier + done, schedule((self._n_steps + done) / horizon))
-        self._n_steps += len(self._sizes)
+            self._optimizer.step(earlier + done, schedule((begun + done) / horizon))
         self._state.n_steps += len(self._sizes)
         self._state.n_epochs += 1
+        self._state.epoch += 1
         return self._mean_loss(losses, order)
 
     def _anneal_sparsity(self, n_kept: int) -> None:
@@ -114,11 +113,10 @@ class _Run:
         """
         progress = 1.0
         if self._plan.max_epochs > 1:
-            progress = min(1.0, 2 * self._n_epochs / self._plan.max_epochs)
+            progress = min(1.0, 2 * self._state.epoch / self._plan.max_epochs)
         most = self._network.spec.n_latents
         for batch in self._batches.values():
             batch.step.n_kept = round(n_kept * (most / n_kept) ** (1.0 - progress))
-        self._n_epochs += 1
 
     def validation_loss(self) -> Tensor | None:
         """Mean loss of each member on its held-out rows, if there are any."""
