@@ -24,7 +24,7 @@ from skae._container import replace
 from skae.data.scale import AffineScaler
 from skae.device import computing, resolve_device
 from skae.inference import FARTHEST, Batch, Model
-from skae.networks.build import arrays_of, restore
+from skae.networks.build import arrays_of, has_stages, restore
 from skae.networks.modules import ModuleNetwork, ModuleSpec
 from skae.scoring import projection
 
@@ -51,6 +51,8 @@ def to_onnx(estimator: BaseAutoencoder, path: str | os.PathLike, what: str = "tr
     ------
     NotFittedError
         If the estimator is not fitted.
+    TypeError
+        If it is another one, a pipeline say.
     ValueError
         If it has no such method, scales by a transformer of scikit-learn, or has a
         ``network`` of your own that cannot be traced.
@@ -72,22 +74,17 @@ def to_onnx(estimator: BaseAutoencoder, path: str | os.PathLike, what: str = "tr
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     to_onnx(autoencoder, f"{folder}/iris.onnx")
     """
+    if not isinstance(estimator, BaseAutoencoder):
+        raise TypeError(
+            f"estimator={estimator!r} is no autoencoder of skae. Pass that step of a pipeline."
+        )
     check_is_fitted(estimator)
     _check_method(estimator, what)
     _check_extra()
     with computing(torch.device("cpu"), 0.0):
-        graph = _Graph(_traceable(estimator._model), estimator, what).eval()
+        graph = _Graph(_Modules(estimator._model), estimator, what).eval()
         example = graph.example(estimator._input.caller_shape)
-        try:
-            proto = _traced(graph, example)
-        except Exception as error:
-            if not callable(estimator.network):
-                raise
-            raise ValueError(
-                f"network={estimator.network!r} cannot be traced for ONNX: "
-                f"{str(error).splitlines()[0]} Write its forward by torch operations whose shapes "
-                f"do not depend on the values."
-            ) from error
+        proto = _traced(graph, example)
         _describe(proto, estimator, what)
         written = proto.SerializeToString(deterministic=True)
         _check_result(written, graph, example)
@@ -95,11 +92,16 @@ def to_onnx(estimator: BaseAutoencoder, path: str | os.PathLike, what: str = "tr
 
 
 class _Modules(Model):
-    """A model whose networks are torch modules, one pair a member."""
+    """A copy, in float32 and on the CPU, whose networks are torch modules, a pair a member."""
 
-    def __init__(self, model: Model, pairs: list[tuple[nn.Module, nn.Module]]):
-        super().__init__(model.network, model.scaler, model.loss, model.n_features)
-        self.pairs = pairs
+    def __init__(self, model: Model):
+        spec = model.network.spec
+        if isinstance(spec, ModuleSpec):
+            spec = dataclasses.replace(spec, compile=False)
+        cpu = resolve_device("cpu")
+        network = restore(spec, arrays_of(model.network.state()), cpu, torch.float32)
+        super().__init__(network, model.scaler, model.loss, model.n_features)
+        self.pairs = [network.modules(k) for k in range(network.n_members)]
 
     def _codes(self, values: Tensor) -> Tensor:
         if isinstance(self.network, ModuleNetwork):
@@ -123,6 +125,7 @@ class _Graph(nn.Module):
         self._offset = getattr(estimator, "offset_", None)
         if what == "score_samples" and self._offset is not None:
             self.outputs = (what, "decision_function", "predict")
+        self.is_of_user = isinstance(model.network, ModuleNetwork) and not has_stages(model.network)
         self.pairs = nn.ModuleList(nn.ModuleList(pair) for pair in model.pairs)
         self.center, self.scale = _float32_scaling(model.scaler)
         if self._scorer is not None:
@@ -200,17 +203,6 @@ def _check_extra() -> None:
         ) from error
 
 
-def _traceable(model: Model) -> _Modules:
-    """A copy of the model in float32 on the CPU; modules are not compiled."""
-    spec = model.network.spec
-    if isinstance(spec, ModuleSpec):
-        spec = dataclasses.replace(spec, compile=False)
-    cpu = resolve_device("cpu")
-    network = restore(spec, arrays_of(model.network.state()), cpu, torch.float32)
-    copied = Model(network, model.scaler, model.loss, model.n_features)
-    return _Modules(copied, [network.modules(k) for k in range(network.n_members)])
-
-
 def _check_result(written: bytes, graph: _Graph, example: Tensor) -> None:
     """Compute the graph: exporters have bugs."""
     import onnxruntime
@@ -228,16 +220,25 @@ def _check_result(written: bytes, graph: _Graph, example: Tensor) -> None:
 
 
 def _traced(graph: _Graph, example: Tensor) -> Any:
-    with _quiet():
-        program = torch.onnx.export(
-            graph,
-            (example,),
-            dynamo=True,
-            input_names=["X"],
-            output_names=list(graph.outputs),
-            dynamic_shapes=({0: torch.export.Dim("n")},),
-            verbose=False,
-        )
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                graph,
+                (example,),
+                dynamo=True,
+                input_names=["X"],
+                output_names=list(graph.outputs),
+                dynamic_shapes=({0: torch.export.Dim("n")},),
+                verbose=False,
+            )
+    except Exception as error:
+        if not graph.is_of_user:
+            raise
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"The modules of your network cannot be traced for ONNX: {reason} Write their forward "
+            f"by torch operations whose shapes do not depend on the values."
+        ) from error
     assert program is not None
     return program.model_proto
 

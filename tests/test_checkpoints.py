@@ -172,6 +172,26 @@ def test_every_task_of_a_callback_ends(path, monkeypatch):
     assert [entry["task_name"] for entry in monitor.get_logs().data].count("epoch") == 3
 
 
+def test_full_disk_ends_the_fit_and_keeps_the_last_checkpoint(path, monkeypatch):
+    expected, sync, n_calls = clone(KINDS["detector"]).fit(X), os.fsync, 0
+
+    def full(file):
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == 3:
+            raise OSError(28, "No space left on device")
+        sync(file)
+
+    estimator = clone(KINDS["detector"])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            resumable_fit(estimator, X, path)
+    assert not hasattr(estimator, "n_features_in_")
+    assert os.listdir(path.parent) == [path.name]
+    assert_same_fit(resumable_fit(estimator, X, path), expected)
+
+
 # What is refused.
 
 

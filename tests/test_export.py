@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.exceptions import NotFittedError
-from sklearn.preprocessing import QuantileTransformer
+from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from torch import nn
 
 from skae import AutoencoderAnomalyDetector, AutoencoderTransformer, DenoisingAutoencoder
@@ -212,6 +212,11 @@ def test_other_methods_are_refused(cls, what, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_other_estimators_are_refused(tmp_path):
+    with pytest.raises(TypeError, match="StandardScaler"):
+        to_onnx(StandardScaler().fit(np.ones((3, 6))), tmp_path / "model.onnx")
+
+
 def test_unfitted_estimator_is_refused(tmp_path):
     with pytest.raises(NotFittedError):
         to_onnx(AutoencoderTransformer(), tmp_path / "model.onnx")
@@ -236,7 +241,7 @@ def test_network_that_cannot_be_traced_is_refused(path):
 
     estimator = AutoencoderTransformer(**SMALL, network=network).fit(X)
     path.write_bytes(b"old")
-    with pytest.raises(ValueError, match=r"network=.*traced"):
+    with pytest.raises(ValueError, match=r"your network .*traced"):
         to_onnx(estimator, path)
     assert path.read_bytes() == b"old"
 
