@@ -64,6 +64,7 @@ class Unrolled(nn.Module):
 @pytest.fixture
 def path(tmp_path):
     pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
     return tmp_path / "model.onnx"
 
 

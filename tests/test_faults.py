@@ -292,8 +292,8 @@ def test_child_forked_while_a_thread_trains_user_modules_can_train_them_too():
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_killed_worker_fails_the_search_and_nothing_else():
-    pytest.importorskip("joblib")
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     parent = os.getpid()
