@@ -151,8 +151,19 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderSettings):
         self : object
             The estimator.
         """
+        # scikit-learn validates parameters in the first call alone.
+        self._validate_params()
         self._train(X, y, sample_weight, resume=self._is_fitted(), one_pass=True)
         return self
+
+    @all_or_nothing
+    @_fit_context(prefer_skip_nested_validation=True)
+    def _fit_recorded(self, X, y, sample_weight, record: Callable[[Job], None]) -> None:
+        """As :meth:`fit`; ``record`` sees what is to be trained before it is."""
+        resume = self.warm_start and self._is_fitted()
+        for job, fitted_model in self._training(X, sample_weight, resume, one_pass=False):
+            record(job)
+            self._run(job, fitted_model, (X, y, sample_weight))
 
     @property
     def encoder_(self) -> nn.Module:
@@ -311,7 +322,7 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderSettings):
 
     def _run(self, job: Job, fitted_model: Callable[[], Model], data: tuple[Any, Any, Any]) -> None:
         """Train, and tell callbacks and progress bar about it."""
-        progress, max_epochs = None, job.plan.max_epochs
+        progress, max_epochs = None, job.plan.max_epochs - job.state.epoch
         if self.verbose:
             progress = ProgressPrinter(type(self).__name__, max_epochs)
         epochs = CallbackEpochs(self, max_epochs, data, lambda: self._attributes_of(fitted_model()))

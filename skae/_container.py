@@ -87,7 +87,7 @@ def write(path: Path, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -
             f"The settings take {len(header):,} bytes, and may take {_MOST_HEADER:,}. Fit on fewer "
             f"or shorter feature names, or on an array."
         )
-    _replace(path, [header, *body])
+    replace(path, [header, *body])
 
 
 class Reader:
@@ -206,7 +206,7 @@ def _n_bytes(entry: tuple[np.dtype, tuple[int, ...]]) -> int:
     return entry[0].itemsize * math.prod(entry[1])
 
 
-def _replace(path: Path, parts: list[Any]) -> None:
+def replace(path: Path, parts: list[Any]) -> None:
     """Put a complete file in the place of the old one."""
     target = Path(os.path.realpath(path))
     if target.is_dir():

@@ -22,6 +22,9 @@ from skae.networks.modules import ModuleNetwork
 # to whole blocks, a row's result has the same bits in any batch.
 _ROW_BLOCK = 16
 
+# Scaled values are cut off here: no layer, and no square, makes infinity of so much.
+FARTHEST = 1e15
+
 # About the largest number of float32.
 _FAR = 1e38
 
@@ -89,11 +92,11 @@ class Model:
 
     def encode(self, X: Any, out: Any = None) -> Any:
         """Latents (n, n_components)."""
-        return self._map(X, lambda batch: self._codes(batch.values)[0], out=out)
+        return self._map(X, self.codes_of, out=out)
 
     def reconstruct(self, X: Any, out: Any = None) -> Any:
         """Reconstructed rows in the units of the training data."""
-        return self._map(X, self._reconstruction, unscaled=True, out=out)
+        return self._map(X, self.reconstruction_of, unscaled=True, out=out)
 
     def decode(self, Z: np.ndarray) -> np.ndarray:
         """Rows, in the units of the training data, of latents."""
@@ -106,12 +109,7 @@ class Model:
 
     def losses(self, X: Any) -> np.ndarray:
         """Mean loss over the observed features of each row and the members, (n,), float64."""
-
-        def row_losses(batch: Batch) -> Tensor:
-            values, n_observed = self._cell_losses(batch)
-            return (values.sum(-1, keepdim=True) / n_observed)[:, 0]
-
-        return self._map(X, row_losses).astype(np.float64)
+        return self._map(X, self.losses_of).astype(np.float64)
 
     def contributions(self, X: Any) -> np.ndarray:
         """What each feature adds to :meth:`losses`, (n, n_features)."""
@@ -129,21 +127,7 @@ class Model:
         float64 on the CPU, and gives one entry a row. Missing cells have no residual, and
         the others count for them.
         """
-
-        def apply(batch: Batch) -> Tensor:
-            codes = self._codes(batch.values)
-            residuals = LOSSES[self.loss].link(self._outputs(codes)) - batch.values
-            if batch.observed is not None:
-                n_observed = batch.observed.sum(-1, keepdim=True).clamp(min=1)
-                residuals = residuals * batch.observed * (self.n_features / n_observed).sqrt()
-            # What overflows is far out, not undefined.
-            joint, values = (
-                t.cpu().double().nan_to_num_(_FAR, _FAR, -_FAR)
-                for t in (torch.cat([codes, residuals], -1), batch.values)
-            )
-            return function(joint, values)
-
-        return self._map(X, apply)
+        return self._map(X, lambda batch: function(*self.joint_of(batch)))
 
     def pixel_features(self, X: Any) -> np.ndarray:
         """Every pixel's features, (n, height, width, n_features): the scaled image and all stages.
@@ -208,9 +192,31 @@ class Model:
             codes[..., n_latents:] = 0.0
         return LOSSES[self.loss].link(self._outputs(codes)[0])
 
-    def _reconstruction(self, batch: Batch) -> Tensor:
+    # What the methods above compute of one batch.
+
+    def codes_of(self, batch: Batch) -> Tensor:
+        return self._codes(batch.values)[0]
+
+    def reconstruction_of(self, batch: Batch) -> Tensor:
         """In the scaled space, through the loss's link."""
         return self._rebuilt(self._codes(batch.values), None)
+
+    def losses_of(self, batch: Batch) -> Tensor:
+        values, n_observed = self._cell_losses(batch)
+        return (values.sum(-1, keepdim=True) / n_observed)[:, 0]
+
+    def joint_of(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        codes = self._codes(batch.values)
+        residuals = LOSSES[self.loss].link(self._outputs(codes)) - batch.values
+        if batch.observed is not None:
+            n_observed = batch.observed.sum(-1, keepdim=True).clamp(min=1)
+            residuals = residuals * batch.observed * (self.n_features / n_observed).sqrt()
+        # What overflows is far out, not undefined.
+        joint, values = (
+            t.cpu().double().nan_to_num_(_FAR, _FAR, -_FAR)
+            for t in (torch.cat([codes, residuals], -1), batch.values)
+        )
+        return joint, values
 
     def _cell_losses(self, batch: Batch) -> tuple[Tensor, Tensor | float]:
         """Loss of each cell, and the number of observed cells of each row, (n, 1)."""
@@ -270,10 +276,10 @@ class Model:
                 self.scaler.transform(rows, values.numpy())
             else:
                 np.copyto(values.numpy(), rows, casting="unsafe")
-            values = values.to(self.network.device)
+            values = values.to(self.network.device).clamp_(-FARTHEST, FARTHEST)
             observed = None
-            # A sum is NaN if any value is; where it merely overflows, the mask is all ones.
-            if not bool(values.sum().isfinite()):
+            # A sum is NaN if any value is.
+            if bool(values.sum().isnan()):
                 observed = ~values.isnan()
                 values = values.nan_to_num_(0.0)
             yield Batch(part, values, observed)

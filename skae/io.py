@@ -126,9 +126,9 @@ def save(estimator: BaseAutoencoder, path: str | os.PathLike) -> None:
     settings = {
         "format": FORMAT,
         "class": name,
-        "parameters": _stored_parameters(estimator),
+        "parameters": stored_parameters(estimator),
         "fitted": _stored_state(estimator, arrays),
-        "versions": _versions(),
+        "versions": versions(),
     }
     write(Path(path), settings, arrays)
 
@@ -193,7 +193,7 @@ def _loaded(reader: Reader, network: Callable | None, device: str) -> BaseAutoen
     return estimator
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     return {
         "skae": __version__,
         "python": platform.python_version(),
@@ -204,6 +204,11 @@ def _versions() -> dict[str, str]:
 
 
 def _check_format(settings: dict[str, Any]) -> None:
+    if "checkpoint" in settings:
+        raise ValueError(
+            "it is the checkpoint of a fit that did not end. Pass it to "
+            "skae.checkpoints.resumable_fit, with the same data."
+        )
     written = settings.get("format")
     if type(written) is int and written != FORMAT:
         versions = settings.get("versions")
@@ -220,7 +225,7 @@ def _check_format(settings: dict[str, Any]) -> None:
 # Parameters of the constructor.
 
 
-def _stored_parameters(estimator: BaseAutoencoder) -> dict[str, Any]:
+def stored_parameters(estimator: BaseAutoencoder) -> dict[str, Any]:
     parameters = estimator.get_params(deep=False)
     if callable(parameters["network"]):
         del parameters["network"]

@@ -4,6 +4,7 @@ Nothing here reads or moves the global random state of NumPy or torch, except
 :func:`isolated_globals`, which puts torch's back.
 """
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,16 @@ from torch import Tensor
 # User modules draw from torch's global generator; only one may do so at a time,
 # else two threads would mix their draws.
 _GLOBAL_GENERATOR = threading.RLock()
+
+
+def _unlocked_after_fork() -> None:
+    """The thread that held the lock does not survive a fork; its child would wait for ever."""
+    global _GLOBAL_GENERATOR
+    _GLOBAL_GENERATOR = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlocked_after_fork)
 
 # Streams of a seed; an estimator's epoch e draws from stream EPOCH_STREAM + e, so
 # that training goes on after a pickle without a generator's state.

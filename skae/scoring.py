@@ -134,9 +134,13 @@ class Scorer:
 
     def __call__(self, joint: Tensor, values: Tensor | None = None) -> Tensor:
         """Outlyingness (n,) of latents and residuals (K, n, d): about zero for a typical row."""
+        return self.outlyingness(_projected(joint, self.seed))
+
+    def outlyingness(self, projected: Tensor) -> Tensor:
+        """The same, of what :func:`projection` makes of them."""
         by_view = [
             torch.stack([view.outlyingness(view.distances(rows)) for view in views])
-            for views, rows in zip(self.members, _projected(joint, self.seed), strict=True)
+            for views, rows in zip(self.members, projected, strict=True)
         ]
         return _combined(torch.stack(by_view).mean(0))
 
@@ -290,9 +294,14 @@ def joint_width(n_columns: int) -> int:
 
 def _projected(joint: Tensor, seed: int) -> Tensor:
     """Latents and residuals (K, n, d) in at most ``_MOST_DIMENSIONS`` columns."""
-    width = joint.shape[-1]
+    directions = projection(joint.shape[-1], seed)
+    return joint if directions is None else joint @ directions
+
+
+def projection(width: int, seed: int) -> Tensor | None:
+    """Random directions (width, ``_MOST_DIMENSIONS``) for wide rows, else None."""
     if width <= _MOST_DIMENSIONS:
-        return joint
+        return None
     rng = generator(seed, SCORE_STREAM)
-    directions = torch.randn(width, _MOST_DIMENSIONS, dtype=joint.dtype, generator=rng)
-    return joint @ (directions / _MOST_DIMENSIONS**0.5)
+    directions = torch.randn(width, _MOST_DIMENSIONS, dtype=torch.float64, generator=rng)
+    return directions / _MOST_DIMENSIONS**0.5

@@ -175,6 +175,13 @@ def test_bad_parameter_of_one_estimator_is_refused(cls, changes, words):
     assert_refused(cls(**SMALL, **changes), X, words)
 
 
+@pytest.mark.parametrize("changes", [{"tol": "none"}, {"learning_rate": -1.0}, {"batch_size": 0}])
+def test_bad_parameter_is_refused_by_a_later_pass_too(changes):
+    ((name, value),) = changes.items()
+    estimator = AutoencoderTransformer(**SMALL).fit(X).set_params(**changes)
+    assert_refused(estimator, X, [repr(name), str(value)], "partial_fit")
+
+
 def test_constructor_validates_nothing_and_copies_nothing():
     value = object()
     estimator = AutoencoderTransformer(activation=value, n_components=-1, scaling=value)
@@ -781,6 +788,38 @@ def test_rows_far_from_the_training_data_give_no_nan(cls):
         assert not np.isnan(estimator.feature_contributions(rows)).any()
     else:
         assert estimator.score(rows) < 1.0
+
+
+@pytest.mark.parametrize("rows", [X[:4] * 1e40, X[:4] * 1e300, np.full((4, 8), 3e38, np.float32)])
+@each_class
+def test_rows_beyond_any_sense_give_finite_results(cls, rows):
+    rows = np.where(np.eye(4, 8, 2), np.nan, rows)
+    estimator = cls(**SMALL).fit(X)
+    assert_finite(estimator, rows)
+    expected = outputs(estimator, rows[:1])
+    first = {name: result[:1] for name, result in outputs(estimator, rows).items()}
+    assert_close(first, expected, rtol=0)
+
+
+@pytest.mark.parametrize("scaling", ["auto", "minmax", "robust"])
+def test_units_beyond_float32_are_given_back_in_float64(scaling):
+    large = AutoencoderTransformer(**SMALL, scaling=scaling).fit(X * 1e60)
+    small = AutoencoderTransformer(**SMALL, scaling=scaling).fit(X)
+    rebuilt = large.reconstruct(X * 1e60)
+    assert rebuilt.dtype == np.float64
+    np.testing.assert_allclose(rebuilt / 1e60, small.reconstruct(X), rtol=1e-3, atol=1e-4)
+    assert small.reconstruct(X).dtype == np.float32
+
+
+@pytest.mark.parametrize("scaling", ["auto", "minmax", "robust"])
+@each_class
+def test_values_whose_squares_are_infinite_are_refused(cls, scaling):
+    assert_refused(cls(**SMALL, scaling=scaling), X * 1e200, ["X", "1e150", "Divide"])
+
+
+@each_class
+def test_values_beyond_float32_without_scaling_diverge(cls):
+    assert_refused(cls(**SMALL, scaling=None), X * 1e60, ["diverged", "scaling"])
 
 
 def test_clone_of_an_estimator_with_bad_parameters_is_possible():

@@ -6,12 +6,15 @@ import inspect
 import pytest
 
 import skae
+import skae.checkpoints
+import skae.export
 import skae.inspection
 import skae.io
 import skae.parquet
 
 CLASSES = [skae.AutoencoderTransformer, skae.DenoisingAutoencoder, skae.AutoencoderAnomalyDetector]
 DISPLAYS = [skae.inspection.AnomalyScoreDisplay, skae.inspection.ContributionDisplay]
+FUNCTIONS = [skae.io.save, skae.export.to_onnx, skae.checkpoints.resumable_fit]
 METHODS = [
     (cls, name)
     for cls in [*CLASSES, *DISPLAYS]
@@ -42,8 +45,10 @@ def test_documented_method_parameters_are_those_of_the_signature(cls, name):
     assert docscrape.FunctionDoc(method)["Returns"], "says what it returns"
 
 
-@pytest.mark.parametrize("cls", [*CLASSES, *DISPLAYS, skae.io.save, skae.parquet.ParquetRows])
+@pytest.mark.parametrize("cls", [*CLASSES, *DISPLAYS, *FUNCTIONS, skae.parquet.ParquetRows])
 def test_example_runs(cls):
+    if cls is skae.export.to_onnx:
+        pytest.importorskip("onnxscript")
     if cls in DISPLAYS:
         pytest.importorskip("matplotlib").use("Agg")
     if cls is skae.parquet.ParquetRows:

@@ -48,7 +48,14 @@ FLOORS = [
     [["_callbacks"], ["_parameters"], ["_settings"], ["_together"]],
     [["_base"]],
     [["_transformer", "_denoiser"], ["_detector"]],
-    [["inspection"], ["segmentation"], ["model_selection"], ["io"], ["parquet"]],
+    [
+        ["inspection"],
+        ["segmentation"],
+        ["model_selection"],
+        ["io", "checkpoints"],
+        ["export"],
+        ["parquet"],
+    ],
     [["__init__"]],
 ]
 ROOMS = {

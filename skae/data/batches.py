@@ -104,7 +104,7 @@ def load_rows(
 def scaled_origin(scaler: Scaler, n_features: int, dtype: torch.dtype) -> Tensor:
     """``Rows.origin``."""
     origin = torch.empty(1, n_features, dtype=dtype)
-    scaler.transform(np.zeros((1, n_features), dtype=np.float32), origin.numpy())
+    scaler.transform(np.zeros((1, n_features)), origin.numpy())
     return origin[0]
 
 
@@ -137,8 +137,8 @@ def _is_ready(X: Any, dtype: torch.dtype) -> bool:
 
 def content_keys(rows: np.ndarray) -> np.ndarray:
     """A 64-bit hash of each row: its bits times odd constants, summed."""
-    bits = np.ascontiguousarray(rows, dtype=np.float32).view(np.uint32).astype(np.uint64)
     columns = np.arange(1, rows.shape[1] + 1, dtype=np.uint64)
     with np.errstate(over="ignore"):
+        bits = np.ascontiguousarray(rows, dtype=np.float32).view(np.uint32).astype(np.uint64)
         factors = (columns * np.uint64(0x9E3779B97F4A7C15)) | np.uint64(1)
         return (bits * factors).sum(axis=1).view(np.int64)

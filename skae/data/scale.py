@@ -36,22 +36,26 @@ class AffineScaler:
 
     def transform(self, rows: np.ndarray, out: np.ndarray) -> None:
         """Write the scaled rows into ``out`` (in its dtype)."""
-        if self.name == "none":
-            np.copyto(out, rows, casting="unsafe")
-            return
-        dtype = np.result_type(rows.dtype, np.float32, out.dtype)
-        centered = out if dtype == out.dtype else None
-        centered = np.subtract(rows, self.center.astype(dtype), out=centered, dtype=dtype)
         # What does not fit into float32 becomes infinite.
         with np.errstate(over="ignore"):
+            if self.name == "none":
+                np.copyto(out, rows, casting="unsafe")
+                return
+            dtype = np.result_type(rows.dtype, np.float32, out.dtype)
+            centered = out if dtype == out.dtype else None
+            centered = np.subtract(rows, self.center.astype(dtype), out=centered, dtype=dtype)
             np.divide(centered, self.scale.astype(dtype), out=out, casting="unsafe")
 
     def inverse_transform(self, scaled: np.ndarray) -> np.ndarray:
+        """Rows in the units of the fit; float64 where these are beyond float32."""
         if self.name == "none":
             return scaled
-        scaled = scaled * self.scale.astype(scaled.dtype)
-        scaled += self.center.astype(scaled.dtype)
-        return scaled
+        largest = max(np.abs(self.center).max(), self.scale.max())
+        dtype = np.result_type(scaled.dtype, np.min_scalar_type(largest))
+        with np.errstate(over="ignore"):
+            rows = np.multiply(scaled, self.scale.astype(dtype), dtype=dtype)
+            rows += self.center.astype(dtype)
+        return rows
 
 
 @dataclass
@@ -62,7 +66,8 @@ class TransformerScaler:
     name: str = "transformer"
 
     def transform(self, rows: np.ndarray, out: np.ndarray) -> None:
-        out[:] = self.transformer.transform(rows.astype(np.float64))
+        with np.errstate(over="ignore"):
+            out[:] = self.transformer.transform(rows.astype(np.float64))
 
     def inverse_transform(self, scaled: np.ndarray) -> np.ndarray:
         inverse = self.transformer.inverse_transform(scaled.astype(np.float64))
@@ -215,8 +220,14 @@ def fit_scaler(
         n_features = next(iter(chunks()))[0].shape[1]
         return AffineScaler(np.zeros(n_features), np.ones(n_features), "none")
     summary = _Summary()
-    for rows, weights in chunks():
-        summary.add(rows, weights)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for rows, weights in chunks():
+            summary.add(rows, weights)
+    if not np.isfinite(summary.squares).all():
+        raise ValueError(
+            "X holds values so large that their squares are infinite, beyond about 1e150. Divide "
+            "such features by a constant."
+        )
     if scaling == "auto":
         pixels = "common" if _has_like_units(summary) else "standard"
         scaling = "minmax" if bounded else pixels

@@ -110,8 +110,8 @@ class ModuleNetwork:
     def outputs(self, z: Tensor) -> Tensor:
         y = self.pair["decoder"](z)
         if len(self.spec.input_shape) == 3:
-            y = y.reshape(len(z), *self.spec.input_shape).permute(0, 2, 3, 1)
-        return y.reshape(len(z), -1)
+            y = y.reshape(-1, *self.spec.input_shape).permute(0, 2, 3, 1)
+        return y.reshape(z.shape[0], -1)
 
     def train(self, mode: bool) -> None:
         if self.pair.training != mode:

@@ -36,19 +36,19 @@ def train(
     DivergenceError
         If the loss or the weights stop being finite.
     """
-    with _global_generator(network, plan, state):
-        run = _Run(network, rows, plan, state)
-        for _ in range(plan.max_epochs):
+    run = _Run(network, rows, plan, state)
+    for _ in range(state.epoch, plan.max_epochs):
+        with _global_generator(network, plan, state):
             loss, validation_loss = run.epoch(), run.validation_loss()
-            # The one synchronisation with the device.
-            watched = None if validation_loss is None else validation_loss.tolist()
-            if monitor.epoch_done(loss.tolist(), watched):
-                break
+        # The one synchronisation with the device.
+        watched = None if validation_loss is None else validation_loss.tolist()
+        if monitor.epoch_done(loss.tolist(), watched):
+            break
     monitor.finish()
 
 
 def _global_generator(network: Network, plan: TrainingPlan, state: TrainState):
-    """Modules may draw (dropout, say) from torch's global generator."""
+    """Modules may draw (dropout, say) from torch's global generator: seeded for each epoch."""
     if not draws_globally(network):
         return nullcontext()
     return isolated_globals(draw_seed(plan.seeds[0] + state.n_epochs), network.device)
@@ -81,7 +81,7 @@ class _Run:
         gradients = torch.zeros_like(network.parameters)
         self._optimizer = self._make_optimizer(gradients)
         sizes = batch_sizes(self._feed.n_train, plan.batch_size)
-        self._epoch_steps, self._n_steps, self._n_epochs = len(sizes), 0, 0
+        self._epoch_steps, self._begun = len(sizes), 0
         noise = self._make_noise()
         self._batches = {
             size: _Batch(network, rows, plan, gradients, noise, size) for size in set(sizes)
@@ -94,9 +94,11 @@ class _Run:
         salts = [torch.randint(2**62, (1,), generator=rng) for rng in generators]
         if self._network.spec.sparsity is not None:
             self._anneal_sparsity(self._network.spec.sparsity)
+        self._begun = self._state.epoch * self._epoch_steps
         with closing(self._feed.epoch(generators)) as orders:
             parts = [self._pass(order, salts) for order in orders]
         self._state.n_epochs += 1
+        self._state.epoch += 1
         return _mean(parts)
 
     def _pass(self, order: Tensor, salts: list[Tensor]) -> tuple[Tensor, Tensor | int]:
@@ -112,8 +114,8 @@ class _Run:
         earlier = self._state.n_steps + 1
         for done, (index, offset, loss) in enumerate(pieces):
             self._batches[index.shape[1]].compute_gradients(index, offset, loss)
-            self._optimizer.step(earlier + done, schedule((self._n_steps + done) / horizon))
-        self._n_steps += len(sizes)
+            self._optimizer.step(earlier + done, schedule((self._begun + done) / horizon))
+        self._begun += len(sizes)
         self._state.n_steps += len(sizes)
         return self._mean_loss(losses, order)
 
@@ -125,11 +127,10 @@ class _Run:
         """
         progress = 1.0
         if self._plan.lr_schedule != "constant":
-            progress = min(1.0, 2 * self._n_epochs / self._plan.max_epochs)
+            progress = min(1.0, 2 * self._state.epoch / self._plan.max_epochs)
         most = self._network.spec.n_latents
         for batch in self._batches.values():
             batch.step.n_kept = round(n_kept * (most / n_kept) ** (1.0 - progress))
-        self._n_epochs += 1
 
     def validation_loss(self) -> Tensor | None:
         """Mean loss of each member on its held-out rows, if there are any."""

@@ -3,16 +3,29 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypedDict
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from skae.exceptions import DivergenceError
-from skae.networks.build import Network
+from skae.networks.build import Network, arrays_of
 from skae.training.plan import TrainingPlan
 
 # Called after each epoch with the monitor and whether training stops here anyway;
 # True asks to stop.
 EpochCallback = Callable[["Monitor", bool], bool]
+
+
+class SavedMonitor(TypedDict):
+    """A :class:`Monitor` as plain arrays."""
+
+    losses: np.ndarray
+    validation_losses: np.ndarray
+    best: float
+    best_network: dict[str, np.ndarray]
+    n_stalled: int
 
 
 @dataclass
@@ -23,11 +36,14 @@ class Monitor:
     ----------
     losses, validation_losses : list of list of float
         One entry an epoch, with one value a member.
+    recorder : callable, optional
+        Called after each epoch after which training goes on.
     """
 
     plan: TrainingPlan
     network: Network
     callback: EpochCallback | None = None
+    recorder: Callable[[], None] | None = None
     losses: list[list[float]] = field(default_factory=list)
     validation_losses: list[list[float]] = field(default_factory=list)
     _best: float = float("inf")
@@ -52,7 +68,26 @@ class Monitor:
         stop = self._stalled(sum(watched) / len(watched), validation_loss is not None)
         if self.callback is not None:
             stop = self.callback(self, stop) or stop
+        if self.recorder is not None and not stop and len(self.losses) < self.plan.max_epochs:
+            self.recorder()
         return stop
+
+    def to_arrays(self) -> SavedMonitor:
+        return {
+            "losses": np.array(self.losses),
+            "validation_losses": np.array(self.validation_losses),
+            "best": self._best,
+            "best_network": arrays_of(self._best_state or {}),
+            "n_stalled": self._n_stalled,
+        }
+
+    def restore(self, saved: SavedMonitor) -> None:
+        """Go on from what :meth:`to_arrays` gave."""
+        self.losses = saved["losses"].tolist()
+        self.validation_losses = saved["validation_losses"].tolist()
+        self._best, self._n_stalled = saved["best"], saved["n_stalled"]
+        best = {k: torch.from_numpy(v) for k, v in saved["best_network"].items()}
+        self._best_state = best or None
 
     def _stalled(self, value: float, is_validation: bool) -> bool:
         self._n_stalled = 0 if value < self._best - self.plan.tol else self._n_stalled + 1
@@ -92,6 +127,7 @@ class ProgressPrinter:
 
     def __init__(self, name: str, max_epochs: int):
         self._start, self._name, self._max_epochs = time.monotonic(), name, max_epochs
+        self._done = 0
         try:
             from tqdm.auto import tqdm
         except ImportError:
@@ -100,7 +136,8 @@ class ProgressPrinter:
             self._bar = tqdm(total=max_epochs, desc=name, unit="epoch")
 
     def update(self, monitor: Monitor) -> None:
-        done = len(monitor.losses)
+        self._done += 1
+        done = self._done
         losses = {"loss": monitor.losses[-1]}
         if monitor.validation_losses:
             losses["validation_loss"] = monitor.validation_losses[-1]

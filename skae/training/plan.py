@@ -61,11 +61,14 @@ class TrainState:
         The optimizer's running moments, flat like the parameters.
     n_steps, n_epochs : int
         Steps and epochs done since the weights were drawn.
+    epoch : int
+        Epochs done of this run, on which schedules depend.
     """
 
     moments: dict[str, Tensor] = field(default_factory=dict)
     n_steps: int = 0
     n_epochs: int = 0
+    epoch: int = 0
 
     def to_arrays(self) -> SavedState:
         arrays = {name: value.cpu().numpy().copy() for name, value in self.moments.items()}

@@ -1,0 +1,279 @@
+"""ONNX: fitted estimators as graphs that other runtimes compute, scaling included.
+
+The graph is traced from the very code that predicts; only the networks are put in as
+torch modules, since the fast products have no counterpart in ONNX.
+"""
+
+import dataclasses
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from skae import __version__
+from skae._base import BaseAutoencoder
+from skae._container import replace
+from skae.data.scale import AffineScaler
+from skae.device import computing, resolve_device
+from skae.inference import FARTHEST, Batch, Model
+from skae.networks.build import arrays_of, has_stages, restore
+from skae.networks.modules import ModuleNetwork, ModuleSpec
+from skae.scoring import projection
+
+
+def to_onnx(estimator: BaseAutoencoder, path: str | os.PathLike, what: str = "transform") -> None:
+    """Write what a method of a fitted estimator computes to an ONNX file.
+
+    The input ``X`` is float32, of shape ``(n, *shape of a sample in the fit)``, for any
+    number ``n`` of rows or images; NaN means missing. Scaling and its inverse, the
+    loss, the calibration of a detector and its threshold are part of the graph.
+
+    Parameters
+    ----------
+    estimator : AutoencoderTransformer, DenoisingAutoencoder or AutoencoderAnomalyDetector
+        Fitted.
+    path : str or path-like
+        Where to; by custom it ends in ``.onnx``. An old file is replaced when the new
+        one is complete.
+    what : {"transform", "reconstruct", "score_samples"}, default="transform"
+        The method, and the name of the output. "score_samples" of a detector has two
+        more outputs, "decision_function" and "predict".
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator is not fitted.
+    TypeError
+        If it is another one, a pipeline say.
+    ValueError
+        If it has no such method, scales by a transformer of scikit-learn, or has a
+        ``network`` of your own that cannot be traced.
+    ImportError
+        If onnxscript or onnxruntime is not installed (``pip install "skae[onnx]"``).
+    RuntimeError
+        If the graph, computed by onnxruntime, gives other results than the estimator.
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from sklearn.datasets import load_iris
+    >>> from skae import AutoencoderTransformer
+    >>> from skae.export import to_onnx
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> autoencoder = AutoencoderTransformer(n_components=2, random_state=0).fit(X)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     to_onnx(autoencoder, f"{folder}/iris.onnx")
+    """
+    if not isinstance(estimator, BaseAutoencoder):
+        raise TypeError(
+            f"estimator={estimator!r} is no autoencoder of skae. Pass that step of a pipeline."
+        )
+    check_is_fitted(estimator)
+    _check_method(estimator, what)
+    _check_extra()
+    with computing(torch.device("cpu"), 0.0):
+        graph = _Graph(_Modules(estimator._model), estimator, what).eval()
+        example = graph.example(estimator._input.caller_shape)
+        proto = _traced(graph, example)
+        _describe(proto, estimator, what)
+        written = proto.SerializeToString(deterministic=True)
+        _check_result(written, graph, example)
+    replace(Path(path), [written])
+
+
+class _Modules(Model):
+    """A copy, in float32 and on the CPU, whose networks are torch modules, a pair a member."""
+
+    def __init__(self, model: Model):
+        spec = model.network.spec
+        if isinstance(spec, ModuleSpec):
+            spec = dataclasses.replace(spec, compile=False)
+        cpu = resolve_device("cpu")
+        network = restore(spec, arrays_of(model.network.state()), cpu, torch.float32)
+        super().__init__(network, model.scaler, model.loss, model.n_features)
+        self.pairs = [network.modules(k) for k in range(network.n_members)]
+
+    def _codes(self, values: Tensor) -> Tensor:
+        if isinstance(self.network, ModuleNetwork):
+            return self.network.codes(values)[None]
+        return torch.stack([encoder(values) for encoder, _ in self.pairs])
+
+    def _outputs(self, codes: Tensor) -> Tensor:
+        if isinstance(self.network, ModuleNetwork):
+            return self.network.outputs(codes[0])[None]
+        return torch.stack([decoder(z) for (_, decoder), z in zip(self.pairs, codes, strict=True)])
+
+
+class _Graph(nn.Module):
+    """From rows or images to the outputs of a method."""
+
+    def __init__(self, model: _Modules, estimator: Any, what: str):
+        super().__init__()
+        self.outputs: tuple[str, ...] = (what,)
+        self._compute = getattr(self, f"_{what}")
+        self._model, self._scorer = model, getattr(estimator, "_scorer", None)
+        self._offset = getattr(estimator, "offset_", None)
+        if what == "score_samples" and self._offset is not None:
+            self.outputs = (what, "decision_function", "predict")
+        self.is_of_user = isinstance(model.network, ModuleNetwork) and not has_stages(model.network)
+        self.pairs = nn.ModuleList(nn.ModuleList(pair) for pair in model.pairs)
+        self.center, self.scale = _float32_scaling(model.scaler)
+        if self._scorer is not None:
+            width = model.n_features + estimator.n_components_
+            self.directions = projection(width, self._scorer.seed)
+
+    def example(self, shape: tuple[int, ...]) -> Tensor:
+        """Rows such as those of the fit, with a missing cell."""
+        rng = torch.Generator().manual_seed(0)
+        rows = torch.randn(3, len(self.center), generator=rng) * self.scale + self.center
+        rows[1, 0] = torch.nan
+        return rows.view(-1, *shape)
+
+    def forward(self, X: Tensor) -> Any:
+        scaled = ((X.flatten(1) - self.center) / self.scale).clamp(-FARTHEST, FARTHEST)
+        missing = scaled.isnan()
+        return self._compute(Batch(slice(None), scaled.masked_fill(missing, 0.0), ~missing), X)
+
+    def _transform(self, batch: Batch, X: Tensor) -> Tensor:
+        return self._model.codes_of(batch)
+
+    def _reconstruct(self, batch: Batch, X: Tensor) -> Tensor:
+        rows = self._model.reconstruction_of(batch) * self.scale + self.center
+        return rows.reshape(X.shape)
+
+    def _score_samples(self, batch: Batch, X: Tensor) -> Any:
+        scores = -self._outlyingness(batch).double()
+        if self._offset is None:
+            return scores
+        decision = scores - self._offset
+        return scores, decision, torch.where(decision < 0, -1, 1)
+
+    def _outlyingness(self, batch: Batch) -> Tensor:
+        if self._scorer is None:
+            return self._model.losses_of(batch)
+        joint, _ = self._model.joint_of(batch)
+        return self._scorer.outlyingness(
+            joint if self.directions is None else joint @ self.directions
+        )
+
+
+def _float32_scaling(scaler: Any) -> tuple[Tensor, Tensor]:
+    """Centre and scale of each feature."""
+    if not isinstance(scaler, AffineScaler):
+        raise ValueError(
+            f"scaling={scaler.transformer!r} is code that ONNX has no place for. Fit with one of "
+            f"the named scalings; or with scaling=None behind the transformer in a pipeline, and "
+            f"convert that by skl2onnx."
+        )
+    center, scale = (torch.as_tensor(v).float() for v in (scaler.center, scaler.scale))
+    if not (center.isfinite() & scale.isfinite() & (scale > 0)).all():
+        raise ValueError(
+            "X holds features whose centre or scale is beyond float32, which the graph takes. "
+            "Fit on data in other units."
+        )
+    return center, scale
+
+
+def _check_method(estimator: Any, what: str) -> None:
+    methods = [m for m in ("transform", "reconstruct", "score_samples") if hasattr(estimator, m)]
+    if what not in methods:
+        raise ValueError(
+            f"what={what!r} is no method of {type(estimator).__name__} that can be exported. Pass "
+            f"one of {', '.join(map(repr, methods))}."
+        )
+
+
+def _check_extra() -> None:
+    try:
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            'to_onnx needs onnxscript and onnxruntime. Install them with: pip install "skae[onnx]"'
+        ) from error
+
+
+def _check_result(written: bytes, graph: _Graph, example: Tensor) -> None:
+    """Compute the graph: exporters have bugs."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(written, providers=["CPUExecutionProvider"])
+    found = torch.from_numpy(session.run(graph.outputs[:1], {"X": example.numpy()})[0])
+    results = graph(example)
+    expected = results[0] if isinstance(results, tuple) else results
+    difference = float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
+    if not difference <= 1e-4:
+        raise RuntimeError(
+            f"The graph that torch {torch.__version__} made gives other results, off by "
+            f"{difference:.1e} of the largest. Update torch and onnxscript."
+        )
+
+
+def _traced(graph: _Graph, example: Tensor) -> Any:
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                graph,
+                (example,),
+                dynamo=True,
+                input_names=["X"],
+                output_names=list(graph.outputs),
+                dynamic_shapes=({0: torch.export.Dim("n")},),
+                verbose=False,
+            )
+    except Exception as error:
+        if not graph.is_of_user:
+            raise
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"The modules of your network cannot be traced for ONNX: {reason} Write their forward "
+            f"by torch operations whose shapes do not depend on the values."
+        ) from error
+    assert program is not None
+    return program.model_proto
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's remarks on libraries that are not needed."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _describe(proto: Any, estimator: BaseAutoencoder, what: str) -> None:
+    """Say what the graph is of, and nothing of where it was traced."""
+    graph = proto.graph
+    for part in (graph, *graph.input, *graph.output, *graph.value_info, *graph.node):
+        part.ClearField("metadata_props")
+    graph.name, proto.doc_string = f"{type(estimator).__name__}.{what}", ""
+    proto.producer_name, proto.producer_version = "skae", __version__
+    facts: dict[str, Any] = {
+        "skae_version": __version__,
+        "class": type(estimator).__name__,
+        "what": what,
+        "input_shape": list(estimator._input.caller_shape),
+    }
+    if hasattr(estimator, "feature_names_in_"):
+        facts["feature_names_in_"] = list(estimator.feature_names_in_)
+    if hasattr(estimator, "offset_"):
+        facts["offset_"] = float(estimator.offset_)
+    for key, value in facts.items():
+        entry = proto.metadata_props.add()
+        entry.key, entry.value = key, value if isinstance(value, str) else json.dumps(value)
