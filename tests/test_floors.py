@@ -41,11 +41,22 @@ FLOORS = [
         ["inference"],
         ["thresholds"],
     ],
-    [["scoring"], ["maps"]],
+    [
+        ["scoring"],
+        ["maps"],
+        [
+            "coding.entropy",
+            "coding.layout",
+            "coding.quantizer",
+            "coding.refine",
+            "coding.residual",
+            "coding.stream",
+        ],
+    ],
     [["_callbacks"], ["_parameters"], ["_together"]],
     [["_base"]],
     [["_transformer", "_denoiser"], ["_detector"]],
-    [["inspection"], ["segmentation"], ["model_selection"], ["io"]],
+    [["inspection"], ["segmentation"], ["model_selection"], ["codec"], ["io"]],
     [["__init__"]],
 ]
 ROOMS = {
