@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -300,6 +301,12 @@ def test_max_error_that_cannot_be_kept_is_refused(lossless):
         lossless.encode(TEST + 0.5)
     with pytest.raises(ValueError, match="cannot be kept"):
         lossless.encode(TEST.astype(int) + 1000)
+
+
+def test_without_the_coder_the_extra_is_named(autoencoder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "constriction", None)
+    with pytest.raises(ImportError, match=r"skae\[codec\]"):
+        LatentCodec(autoencoder).fit(TRAIN)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import inspect
 import pytest
 
 import skae
+import skae.codec
 import skae.inspection
 import skae.io
 
@@ -13,7 +14,7 @@ CLASSES = [skae.AutoencoderTransformer, skae.DenoisingAutoencoder, skae.Autoenco
 DISPLAYS = [skae.inspection.AnomalyScoreDisplay, skae.inspection.ContributionDisplay]
 METHODS = [
     (cls, name)
-    for cls in [*CLASSES, *DISPLAYS]
+    for cls in [*CLASSES, *DISPLAYS, skae.codec.LatentCodec]
     for name, member in inspect.getmembers(cls, inspect.isfunction)
     if not name.startswith("_") and member.__module__.startswith("skae")
 ]
@@ -41,10 +42,12 @@ def test_documented_method_parameters_are_those_of_the_signature(cls, name):
     assert docscrape.FunctionDoc(method)["Returns"], "says what it returns"
 
 
-@pytest.mark.parametrize("cls", [*CLASSES, *DISPLAYS, skae.io.save])
+@pytest.mark.parametrize("cls", [*CLASSES, *DISPLAYS, skae.io.save, skae.codec.LatentCodec])
 def test_example_runs(cls):
     if cls in DISPLAYS:
         pytest.importorskip("matplotlib").use("Agg")
+    if cls is skae.codec.LatentCodec:
+        pytest.importorskip("constriction")
     tests = doctest.DocTestFinder().find(cls, cls.__name__, globs={})
     assert sum(len(test.examples) for test in tests) > 0
     runner = doctest.DocTestRunner()
