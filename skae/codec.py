@@ -7,6 +7,7 @@ from numbers import Integral, Real
 from typing import Any, BinaryIO
 
 import numpy as np
+from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, check_is_fitted
 
@@ -251,7 +252,9 @@ class LatentCodec(BaseEstimator):
             return float(self.step)
         part = slice(None, None, max(1, len(latents) // _SAMPLE_ROWS))
         error = _decoded(self.estimator, latents[part]) - _dense(rows[part])
-        squares = np.nanmean(np.square(error * _weights(self.estimator)), axis=0).sum()
+        n_observed = np.maximum((~np.isnan(error)).sum(axis=0), 1)
+        error = np.nan_to_num(error * _weights(self.estimator))
+        squares = float((np.square(error).sum(axis=0) / n_observed).sum())
         if squares == 0.0:
             raise ValueError("step='auto' needs a reconstruction error, but it is 0. Pass a step.")
         if self.max_error is not None:
@@ -365,7 +368,8 @@ def _is_number(value: Any, kind: type) -> bool:
 
 
 def _latents(estimator: Any, X: Any) -> np.ndarray:
-    return np.asarray(estimator.transform(X))
+    latents = estimator.transform(X)
+    return latents.toarray() if sparse.issparse(latents) else np.asarray(latents)
 
 
 def _decoded(estimator: Any, latents: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import sparse
 from sklearn.datasets import load_digits, load_iris
 from sklearn.decomposition import PCA
 
@@ -118,6 +119,15 @@ def test_convolutional_network_is_trained_on():
     assert codec.decode(codec.encode(TEST)).shape == TEST.shape
     assert codec.estimator_ is not autoencoder
     assert not np.array_equal(codec.estimator_.transform(TEST), autoencoder.transform(TEST))
+
+
+def test_sparse_latents_of_sparse_rows_are_coded():
+    X = sparse.random_array((200, 30), density=0.2, format="csr", rng=np.random.default_rng(0))
+    autoencoder = AutoencoderTransformer(
+        n_components=8, sparsity=3, sparse_output=True, max_epochs=10, random_state=0
+    ).fit(X)
+    codec = LatentCodec(autoencoder, max_error=0.01, max_epochs=2, random_state=0).fit(X)
+    assert np.abs(codec.decode(codec.encode(X)) - X.toarray()).max() < 0.01 + 1e-6
 
 
 def test_rows_decode_to_the_same_bits_in_any_batch(codec):
@@ -289,6 +299,7 @@ def test_missing_cells_are_filled_in_or_refused_where_they_cannot_be_kept():
     autoencoder = AutoencoderTransformer(n_components=2, max_epochs=20, random_state=0).fit(X)
     holes = X.copy()
     holes[3, 1] = np.nan
+    holes[:, 2] = np.nan
     lossy = LatentCodec(autoencoder, max_epochs=2, random_state=0).fit(holes)
     assert np.isfinite(lossy.decode(lossy.encode(holes))).all()
     exact = LatentCodec(autoencoder, max_error=0.1, max_epochs=0).fit(X)
