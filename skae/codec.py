@@ -22,9 +22,11 @@ from skae.data.scale import AffineScaler
 from skae.data.validate import dense_chunks
 from skae.randomness import draw_seed
 
-# Training rows at which the decoder's Jacobian is taken, and those that step="auto" and the
-# tables of residuals are fitted on.
-_METRIC_ROWS, _SAMPLE_ROWS = 200, 10_000
+# Columns of Jacobians that the decoder's metric is taken from, and most rows for them.
+_METRIC_COLUMNS, _METRIC_ROWS = 1 << 14, 200
+
+# Training rows that step="auto" and the tables of residuals are fitted on.
+_SAMPLE_ROWS = 10_000
 
 # Most numbers of a chunk.
 _CHUNK_VALUES = 1 << 21
@@ -269,7 +271,8 @@ class LatentCodec(BaseEstimator):
                 f"The estimator has {latents.shape[1]} latents, and may have {_MOST_LATENTS}. Pass "
                 f"one with a bottleneck."
             )
-        part = slice(None, None, max(1, len(latents) // _METRIC_ROWS))
+        n_rows = min(_METRIC_ROWS, 1 + _METRIC_COLUMNS // latents.shape[1])
+        part = slice(None, None, max(1, len(latents) // n_rows))
         weights = _weights(self.estimator)
         metric = decoder_metric(lambda z: _decoded(self.estimator, z), latents[part], weights)
         return fit_quantizer(latents, metric, step)

@@ -150,6 +150,8 @@ def picture():
     for axis, data in zip(axes[0], names, strict=True):
         for codec, marker in (("skae", "o"), ("PCA", "s"), ("JPEG", "^"), ("WEBP", "v")):
             points = [x for x in lines if (x["data"], x["codec"]) == (data, codec)]
+            if not points:
+                continue
             points.sort(key=lambda x: x["bytes"])
             label = codec + (", headers not counted" if "without_headers" in points[0] else "")
             sizes = [x.get("without_headers", x["bytes"]) for x in points]
