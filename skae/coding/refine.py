@@ -30,7 +30,7 @@ _N_LOGISTICS = 4
 
 _BATCH_SIZE = 256
 
-_LEARNING_RATE = 3e-3
+_LEARNING_RATE = 1e-3
 
 # Of the densities, which have few parameters and move along with the latents.
 _DENSITY_RATE = 1e-2
