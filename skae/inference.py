@@ -86,6 +86,13 @@ class Model:
         network = resized(self.network, (n_channels, *image_shape))
         return Model(network, scaler.repeated(n_pixels), self.loss, n_pixels * n_channels)
 
+    def in_float64(self) -> "Model":
+        """The model with float64 weights on the CPU: nearly the same bits on every machine."""
+        network = self.network
+        cpu = torch.device("cpu")
+        exact = restore(network.spec, arrays_of(network.state()), cpu, torch.float64)
+        return Model(exact, self.scaler, self.loss, self.n_features)
+
     @property
     def dtype(self) -> torch.dtype:
         return self.network.parameters.dtype

@@ -7,6 +7,7 @@ import pytest
 
 import skae
 import skae.checkpoints
+import skae.codec
 import skae.export
 import skae.inspection
 import skae.io
@@ -15,9 +16,10 @@ import skae.parquet
 CLASSES = [skae.AutoencoderTransformer, skae.DenoisingAutoencoder, skae.AutoencoderAnomalyDetector]
 DISPLAYS = [skae.inspection.AnomalyScoreDisplay, skae.inspection.ContributionDisplay]
 FUNCTIONS = [skae.io.save, skae.export.to_onnx, skae.checkpoints.resumable_fit]
+OTHERS = [skae.codec.LatentCodec, skae.parquet.ParquetRows]
 METHODS = [
     (cls, name)
-    for cls in [*CLASSES, *DISPLAYS]
+    for cls in [*CLASSES, *DISPLAYS, *OTHERS]
     for name, member in inspect.getmembers(cls, inspect.isfunction)
     if not name.startswith("_") and member.__module__.startswith("skae")
 ]
@@ -45,7 +47,7 @@ def test_documented_method_parameters_are_those_of_the_signature(cls, name):
     assert docscrape.FunctionDoc(method)["Returns"], "says what it returns"
 
 
-@pytest.mark.parametrize("cls", [*CLASSES, *DISPLAYS, *FUNCTIONS, skae.parquet.ParquetRows])
+@pytest.mark.parametrize("cls", [*CLASSES, *DISPLAYS, *FUNCTIONS, *OTHERS])
 def test_example_runs(cls):
     if cls is skae.export.to_onnx:
         pytest.importorskip("onnxscript")
@@ -53,6 +55,8 @@ def test_example_runs(cls):
         pytest.importorskip("matplotlib").use("Agg")
     if cls is skae.parquet.ParquetRows:
         pytest.importorskip("pyarrow")
+    if cls is skae.codec.LatentCodec:
+        pytest.importorskip("constriction")
     tests = doctest.DocTestFinder().find(cls, cls.__name__, globs={})
     assert sum(len(test.examples) for test in tests) > 0
     runner = doctest.DocTestRunner()

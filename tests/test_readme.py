@@ -20,6 +20,8 @@ def test_snippets_run(page, tmp_path, monkeypatch):
             pytest.importorskip(package)
     if any("load_sample_image" in text for text in snippets):
         pytest.importorskip("PIL")
+    if any("skae.codec" in text for text in snippets):
+        pytest.importorskip("constriction")
     names = {}
     for snippet in snippets:
         exec(compile(snippet, str(page), "exec"), names)

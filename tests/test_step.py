@@ -7,7 +7,9 @@ import torch
 
 from skae.losses import LOSSES
 from skae.networks.activations import ACTIVATIONS
+from skae.networks.build import make_step
 from skae.networks.dense import DenseNetwork, DenseSpec, split
+from skae.networks.modules import ModuleNetwork, ModuleSpec
 from skae.networks.step import DenseStep, _dropout_table
 from skae.randomness import RandomTable, table_offsets
 
@@ -88,6 +90,40 @@ def _check_gradient(spec, loss):
     total = total + (latents * step.latent_gradient).sum()
     expected = torch.autograd.grad(total, flat)[0]
     torch.testing.assert_close(gradients, expected, rtol=1e-9, atol=1e-10)
+
+
+def test_overwritten_latents_are_decoded_and_count_as_what_they_were():
+    spec = DenseSpec(7, (6, 5), (4,), "silu")
+    dense = _network(spec)
+    with torch.no_grad():
+        encoder, decoder = dense.modules()
+    module = ModuleNetwork(
+        ModuleSpec(lambda *_: (encoder, decoder), (7,), 4, None, False), torch.float64, CPU
+    )
+    x = torch.linspace(-2, 2, 63, dtype=torch.float64).view(1, 9, 7)
+    slope = x.cos()
+    found = []
+    for network in (dense, module):
+        gradients = torch.empty_like(network.parameters)
+        step = make_step(network, gradients, 9, torch.float64)
+        step.on_latents = torch.Tensor.round_
+        step.input.copy_(x)
+        step.forward()
+        torch.testing.assert_close(step.latents, network.encode(x[0]).detach().round())
+        torch.testing.assert_close(step.output, network.decode(step.latents[0]).detach())
+        step.gradient.copy_(slope)
+        step.backward()
+        found.append(gradients.norm())
+    flat = dense.parameters.clone().requires_grad_()
+    y = x
+    for i, layer in enumerate(split(spec, flat)):
+        y = y @ layer.weight.transpose(1, 2) + layer.bias
+        if i == spec.depth - 1:
+            y = y + (y.round() - y).detach()
+        elif spec.is_hidden(i):
+            y = ACTIVATIONS["silu"].module()(y)
+    expected = torch.autograd.grad((y * slope).sum(), flat)[0].norm()
+    torch.testing.assert_close(torch.stack(found), expected.expand(2), rtol=1e-9, atol=0)
 
 
 @pytest.mark.parametrize("normalization", [None, "batch", "layer"])

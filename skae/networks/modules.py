@@ -196,6 +196,7 @@ class ModuleStep:
         self.network = network
         self._gradients = gradients
         self._latent_penalty = latent_penalty
+        self.on_latents: Callable[[Tensor], object] | None = None
         self.n_kept = network.spec.sparsity or 0
         _point(list(network.pair.parameters()), gradients, "grad")
         n_features = int(torch.Size(network.spec.input_shape).numel())
@@ -218,9 +219,17 @@ class ModuleStep:
         )
         with torch.enable_grad(), half:
             self._z = self.network.codes(self.input[0], self.n_kept)
-            self._y = self.network.outputs(self._z)
-        self.latents = self._z.detach()[None]
+            self.latents = self._z.detach()[None]
+            self._y = self.network.outputs(self._overwritten())
         self.output = self._y.detach()[None]
+
+    def _overwritten(self) -> Tensor:
+        """The latents as they are decoded, with a slope of one by what they were."""
+        if self.on_latents is None:
+            return self._z
+        self.latents = self.latents.clone()
+        self.on_latents(self.latents)
+        return self._z + (self.latents[0] - self._z).detach()
 
     def backward(self) -> None:
         self._gradients.zero_()

@@ -43,6 +43,9 @@ class DenseStep:
     latent_gradient : Tensor
         What a penalty adds to the gradient by the latents; filled by the caller
         before :meth:`backward`, and read only if built with ``latent_penalty``.
+    on_latents : callable or None
+        Called with the latents, which it may overwrite before they are decoded. Going
+        backward, they count as what they were.
     gradient : Tensor
         Gradient of the loss by ``output``; filled by the caller before :meth:`backward`.
     offsets : Tensor of shape (K * batch_size,)
@@ -61,6 +64,7 @@ class DenseStep:
     ):
         self.network = network
         self._latent_penalty = latent_penalty
+        self.on_latents: Callable[[Tensor], object] | None = None
         self.n_kept = network.spec.sparsity or 0
         self._size = (network.n_members, batch_size)
         self._options: dict[str, Any] = {"dtype": dtype, "device": network.device}
@@ -163,6 +167,7 @@ class DenseStep:
             self._forward.append(choose)
         if kept is not None:
             self._forward.append(partial(z.mul_, kept))
+        self._forward.append(lambda: self.on_latents and self.on_latents(z))
 
         def backward(g: Tensor) -> Tensor:
             if self._latent_penalty:

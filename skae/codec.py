@@ -1,0 +1,399 @@
+"""LatentCodec: the latents of a fitted transformer as bytes."""
+
+import copy
+import io
+from collections.abc import Iterable, Iterator
+from numbers import Integral, Real
+from typing import Any, BinaryIO
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_array, check_is_fitted
+
+from skae._base import BaseAutoencoder
+from skae.coding.entropy import Table, constriction, decode_columns, encode_columns, fit_table
+from skae.coding.layout import layout_of
+from skae.coding.quantizer import Quantizer, decoder_metric, fit_quantizer, rounded
+from skae.coding.refine import epochs_for, refine
+from skae.coding.residual import Grid, fit_grid, grid_steps
+from skae.coding.stream import MOST_ROWS, fingerprint, read_stream, write_stream
+from skae.data.scale import AffineScaler
+from skae.data.validate import dense_chunks
+from skae.randomness import draw_seed
+
+# Columns of Jacobians that the decoder's metric is taken from, and most rows for them.
+_METRIC_COLUMNS, _METRIC_ROWS = 1 << 14, 200
+
+# Training rows that step="auto" and the tables of residuals are fitted on.
+_SAMPLE_ROWS = 10_000
+
+# Most numbers of a chunk.
+_CHUNK_VALUES = 1 << 21
+
+# Most latents: beyond, one linear map of all of them is too large.
+_MOST_LATENTS = 4096
+
+# step="auto" lets rounding add this share to the squared error of the reconstruction.
+_SHARE = 0.25
+
+
+class LatentCodec(BaseEstimator):
+    """Rows and images as bytes: the quantized latents of a fitted transformer.
+
+    Latents are mapped so that an error of one of them is an error of the decoded row as
+    large, rounded to multiples of one step, and written by a range coder with a table of
+    frequencies for each. Before, the network is trained on for just that: the least error
+    at a price of bits (Ballé et al., "End-to-end optimized image compression", 2017).
+
+    Parameters
+    ----------
+    estimator : transformer
+        Fitted, with ``transform`` and ``inverse_transform``: one of skae's, or a
+        scikit-learn one such as :class:`~sklearn.decomposition.PCA`. It is left as it is.
+    step : float or "auto", default="auto"
+        Error at which latents are rounded, as a distance between decoded rows: the length of
+        the difference of two rows, in units of the scaled rows (those of ``X``, for a
+        transformer that is not skae's). A larger step gives fewer bytes. "auto" lets
+        rounding add a quarter to the squared error of the reconstruction; with
+        ``max_error`` it takes the step of the fewest bytes in all.
+    max_error : float, array-like of shape (n_features,) or None, default=None
+        Most that a decoded value may differ, in units of ``X``. The residuals are
+        coded, too. 0 keeps integers exactly. None codes the latents alone.
+    max_epochs : int or "auto", default="auto"
+        Passes over the training rows that the network is trained on for. "auto" is 10, or
+        as many as make 2000 updates, at most 200. 0, and always for a transformer that is
+        not skae's, keeps it as it is.
+    random_state : int, RandomState instance or None, default=None
+        Seed of that training.
+
+    Attributes
+    ----------
+    estimator_ : transformer
+        What encodes and decodes: a copy that was trained on, or ``estimator``.
+    step_ : float
+        The step.
+    bytes_per_row_ : float
+        What a training row takes on average, its share of headers not counted.
+    fingerprint_ : str
+        Names the codec; a stream is decoded by the codec that wrote it, alone.
+
+    See Also
+    --------
+    skae.AutoencoderTransformer : Latents as arrays.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skae import AutoencoderTransformer
+    >>> from skae.codec import LatentCodec
+    >>> X = load_digits().images.astype("uint8")
+    >>> autoencoder = AutoencoderTransformer(n_components=16, random_state=0).fit(X)
+    >>> codec = LatentCodec(autoencoder, max_epochs=5, random_state=0).fit(X)
+    >>> data = codec.encode(X[:100])
+    >>> codec.decode(data).shape
+    (100, 8, 8)
+    >>> len(data) < 100 * 64 / 4
+    True
+    """
+
+    _tables: list[Table]
+    _grid: Grid | None
+
+    def __init__(
+        self, estimator, *, step="auto", max_error=None, max_epochs="auto", random_state=None
+    ):
+        self.estimator = estimator
+        self.step = step
+        self.max_error = max_error
+        self.max_epochs = max_epochs
+        self.random_state = random_state
+
+    def fit(self, X, y=None):
+        """Learn steps and tables from training rows, and train the network on.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+            Rows or images, as the estimator was fitted on.
+        y : None
+            Ignored; here for the API's sake.
+
+        Returns
+        -------
+        self : object
+            The fitted codec.
+
+        Raises
+        ------
+        ValueError
+            If a parameter does not fit the data.
+        TypeError
+            If the estimator is no transformer with an inverse.
+        """
+        self._check_parameters()
+        constriction()
+        estimator, layout = self.estimator, layout_of(X)
+        rows = _rows(estimator, X)
+        steps = None
+        if self.max_error is not None:
+            steps = grid_steps(self.max_error, layout.is_integer, rows.shape[1])
+        latents = _latents(estimator, X)
+        step = self._first_step(rows, latents)
+        quantizer = self._fitted_quantizer(rows, latents, step)
+        n_epochs = epochs_for(len(latents)) if self.max_epochs == "auto" else self.max_epochs
+        if n_epochs and isinstance(estimator, BaseAutoencoder):
+            estimator = copy.copy(estimator)
+            seed = draw_seed(self.random_state)
+            estimator._model = refine(estimator._model, quantizer, step, rows, n_epochs, seed)
+            latents = _latents(estimator, X)
+        self.estimator_, self.step_, self._layout = estimator, step, layout
+        self._quantizer, self._tables, self._grid = quantizer, [], None
+        self._fit_tables(latents)
+        if steps is not None:
+            self._fit_grid(rows, latents, steps)
+        self.fingerprint_ = self._mark().hex()
+        return self
+
+    def encode(self, X):
+        """Rows as bytes.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+            Rows or images, as the codec was fitted on; none at all is fine, too.
+
+        Returns
+        -------
+        data : bytes
+            A stream: see :meth:`decode`.
+
+        Raises
+        ------
+        ValueError
+            If ``max_error`` cannot be kept: a value is missing, no integer where the
+            training data were, or too large.
+        """
+        return b"".join(self.encode_batches([X]))
+
+    def encode_batches(self, batches):
+        """A stream of bytes of batches of rows, as they come.
+
+        Parameters
+        ----------
+        batches : iterable of {array-like, sparse matrix, DataFrame}
+            Rows or images of any number.
+
+        Returns
+        -------
+        pieces : iterator of bytes
+            Written one after another they are one stream.
+        """
+        check_is_fitted(self)
+        return write_stream(self._mark(), self._chunks(batches))
+
+    def decode(self, data):
+        """The rows of a stream.
+
+        Parameters
+        ----------
+        data : bytes
+            What :meth:`encode` returned, or the pieces of :meth:`encode_batches`.
+
+        Returns
+        -------
+        X : ndarray or DataFrame of shape (n_samples, n_features)
+            Rows or images as the training data were: their kind, columns and dtypes.
+
+        Raises
+        ------
+        ValueError
+            If the stream is cut short, damaged, or of another codec.
+        """
+        file = io.BytesIO(data)
+        decoded = list(self._decoded(file))
+        if file.read(1):
+            raise ValueError("The stream goes on after its end. Pass one stream at a time.")
+        values = np.concatenate(decoded) if decoded else np.empty((0, self._n_features))
+        return self._layout.restored(values)
+
+    def decode_batches(self, file):
+        """The rows of a stream, a few thousand at a time.
+
+        Parameters
+        ----------
+        file : binary file
+            Open for reading; it is read up to the stream's end.
+
+        Returns
+        -------
+        batches : iterator of ndarray or DataFrame
+            As :meth:`decode` gives them.
+        """
+        return map(self._layout.restored, self._decoded(file))
+
+    def _check_parameters(self) -> None:
+        if self.step != "auto" and not (_is_number(self.step, Real) and 0 < self.step < np.inf):
+            raise ValueError(f"step={self.step!r} must be a positive number or 'auto'.")
+        n_epochs = self.max_epochs
+        if n_epochs != "auto" and not (_is_number(n_epochs, Integral) and n_epochs >= 0):
+            raise ValueError(
+                f"max_epochs={n_epochs!r} must be an integer of at least 0, or 'auto'."
+            )
+        for name in ("transform", "inverse_transform"):
+            if not hasattr(self.estimator, name):
+                raise TypeError(
+                    f"estimator={self.estimator!r} has no {name}. Pass a fitted transformer with "
+                    f"an inverse, such as AutoencoderTransformer."
+                )
+        check_is_fitted(self.estimator)
+
+    def _first_step(self, rows: Any, latents: np.ndarray) -> float:
+        """``step``, or what "auto" stands for."""
+        if self.step != "auto":
+            return float(self.step)
+        part = slice(None, None, max(1, len(latents) // _SAMPLE_ROWS))
+        error = _decoded(self.estimator, latents[part]) - _dense(rows[part])
+        n_observed = np.maximum((~np.isnan(error)).sum(axis=0), 1)
+        error = np.nan_to_num(error * _weights(self.estimator))
+        squares = float((np.square(error).sum(axis=0) / n_observed).sum())
+        if squares == 0.0:
+            raise ValueError("step='auto' needs a reconstruction error, but it is 0. Pass a step.")
+        if self.max_error is not None:
+            # Where a bit more of the latents saves a bit of the residuals: Delta ** 2 / 12 is
+            # then the error of one feature.
+            return float(np.sqrt(12.0 * squares / error.shape[1]))
+        return float(np.sqrt(12.0 * _SHARE * squares / latents.shape[1]))
+
+    def _fitted_quantizer(self, rows: Any, latents: np.ndarray, step: float) -> Quantizer:
+        if latents.shape[1] > _MOST_LATENTS:
+            raise ValueError(
+                f"The estimator has {latents.shape[1]} latents, and may have {_MOST_LATENTS}. Pass "
+                f"one with a bottleneck."
+            )
+        n_rows = min(_METRIC_ROWS, 1 + _METRIC_COLUMNS // latents.shape[1])
+        part = slice(None, None, max(1, len(latents) // n_rows))
+        weights = _weights(self.estimator)
+        metric = decoder_metric(lambda z: _decoded(self.estimator, z), latents[part], weights)
+        return fit_quantizer(latents, metric, step)
+
+    def _fit_tables(self, latents: np.ndarray) -> None:
+        # The second time with the bits known that rounding weighs.
+        for _ in range(2 if self._weighs_bits else 1):
+            integers = self._integers(latents)
+            self._tables = [fit_table(column) for column in integers.T]
+        pairs = zip(self._tables, integers.T, strict=True)
+        self.bytes_per_row_ = sum(float(t.bits(column).mean()) for t, column in pairs) / 8.0
+
+    def _fit_grid(self, rows: Any, latents: np.ndarray, steps: np.ndarray) -> None:
+        part = slice(None, None, max(1, len(latents) // _SAMPLE_ROWS))
+        predictions = self._predictions(self._integers(latents[part]))
+        rows = _dense(rows[part])
+        self._grid = fit_grid(rows, predictions, steps)
+        self.bytes_per_row_ += len(self._grid.encode(rows, predictions)) / len(rows)
+
+    @property
+    def _weighs_bits(self) -> bool:
+        """Of a linear decoder, the error of rounding otherwise than to the nearest is known."""
+        return not isinstance(self.estimator_, BaseAutoencoder)
+
+    def _integers(self, latents: np.ndarray) -> np.ndarray:
+        u = self._quantizer.coordinates(latents)
+        return rounded(u, self._tables if self._weighs_bits else [])
+
+    @property
+    def _n_features(self) -> int:
+        return int(np.prod(self._layout.shape))
+
+    def _mark(self) -> bytes:
+        model = self.estimator_
+        if isinstance(model, BaseAutoencoder):
+            model = {k: v for k, v in model._model.__getstate__().items() if k != "device"}
+        return fingerprint(model, self._quantizer, self._tables, self._grid, self._layout)
+
+    def _chunks(self, batches: Iterable) -> Iterator[tuple[int, bytes]]:
+        length = max(1, min(MOST_ROWS, _CHUNK_VALUES // self._n_features))
+        for X in batches:
+            if (X.shape[0] if hasattr(X, "shape") else len(X)) == 0:
+                continue
+            integers = self._integers(_latents(self.estimator_, X))
+            rows = None if self._grid is None else _rows(self.estimator_, X)
+            for start in range(0, len(integers), length):
+                part = slice(start, start + length)
+                data = encode_columns(integers[part], self._tables)
+                if rows is not None:
+                    residuals = self._encode_residuals(_dense(rows[part]), integers[part])
+                    data = len(data).to_bytes(4, "little") + data + residuals
+                yield len(integers[part]), data
+
+    def _encode_residuals(self, rows: np.ndarray, integers: np.ndarray) -> bytes:
+        assert self._grid is not None
+        predictions = self._predictions(integers)
+        data = self._grid.encode(rows, predictions)
+        decoded = self._layout.restored(self._grid.decode(data, predictions))
+        error = np.abs(np.asarray(decoded, dtype=np.float64).reshape(rows.shape) - rows)
+        # Floats are rounded, too, when they are decoded.
+        most = np.asarray(self.max_error) + 1e-6 * ~self._layout.is_integer * np.abs(rows)
+        if (error > most).any():
+            raise ValueError(
+                f"X holds a value that max_error={self.max_error!r} cannot be kept for: no "
+                f"integer, or out of the range of its dtype in the training data. Fit on such "
+                f"data, or pass a larger max_error."
+            )
+        return data
+
+    def _decoded(self, file: BinaryIO) -> Iterator[np.ndarray]:
+        check_is_fitted(self)
+        for n_rows, data in read_stream(self._mark(), file):
+            try:
+                yield self._decode_chunk(n_rows, data)
+            except ValueError as error:
+                raise ValueError(f"The stream is damaged: {error}") from error
+
+    def _decode_chunk(self, n_rows: int, data: bytes) -> np.ndarray:
+        if self._grid is None:
+            integers = decode_columns(data, n_rows, self._tables)
+            return _decoded(self.estimator_, self._quantizer.latents(integers))
+        end = 4 + int.from_bytes(data[:4], "little")
+        integers = decode_columns(data[4:end], n_rows, self._tables)
+        return self._grid.decode(data[end:], self._predictions(integers))
+
+    def _predictions(self, integers: np.ndarray) -> np.ndarray:
+        """What the latents say of the rows, in float64: on all machines nearly the same."""
+        latents = self._quantizer.latents(integers)
+        if not isinstance(self.estimator_, BaseAutoencoder):
+            return _decoded(self.estimator_, latents)
+        return self.estimator_._model.in_float64().decode(latents)
+
+
+def _is_number(value: Any, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, (bool, np.bool_))
+
+
+def _latents(estimator: Any, X: Any) -> np.ndarray:
+    latents = estimator.transform(X)
+    return latents.toarray() if sparse.issparse(latents) else np.asarray(latents)
+
+
+def _decoded(estimator: Any, latents: np.ndarray) -> np.ndarray:
+    return np.asarray(estimator.inverse_transform(latents)).reshape(len(latents), -1)
+
+
+def _rows(estimator: Any, X: Any) -> Any:
+    """Rows as an array of numbers or a CSR matrix."""
+    if isinstance(estimator, BaseAutoencoder):
+        return estimator._check_X(X)
+    return check_array(X, accept_sparse="csr", dtype="numeric")
+
+
+def _dense(rows: Any) -> np.ndarray:
+    (_, dense), *_ = dense_chunks(rows, max(1, rows.shape[0]))
+    return dense
+
+
+def _weights(estimator: Any) -> Any:
+    """What an error counts in each feature: the scaled one."""
+    if not isinstance(estimator, BaseAutoencoder):
+        return 1.0
+    scaler = estimator._model.scaler
+    return 1.0 / scaler.scale if isinstance(scaler, AffineScaler) else 1.0

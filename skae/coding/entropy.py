@@ -1,0 +1,164 @@
+"""Integers as bytes: a table of frequencies for each column, and a range coder.
+
+Nothing here but integers once the tables stand: what is decoded is the same on every
+machine. The coder is constriction's range coder (Bamler, "Understanding entropy coding
+with asymmetric numeral systems", 2022; Martin, "Range encoding", 1979).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+# Sum of the frequencies in a table: as many as the coder tells apart.
+_TOTAL = 1 << 24
+
+# Most entries of a table. Of columns that spread wider, the low bits are coded as they are.
+_MOST_ENTRIES = 1 << 11
+_MOST_LOW_BITS = 20
+
+# Rows that the smooth density counts for, beside those observed.
+_PRIOR_ROWS = 8.0
+
+
+@dataclass(frozen=True)
+class Table:
+    """Frequencies of the integers of one column.
+
+    Attributes
+    ----------
+    low : int
+        The first entry: the value without its low bits.
+    n_low_bits : int
+        How many bits are coded as they are.
+    frequencies : ndarray of int64
+        Positive, ``_TOTAL`` in all; the last is that of all other values, the escape's.
+    """
+
+    low: int
+    n_low_bits: int
+    frequencies: np.ndarray
+
+    @property
+    def escape(self) -> int:
+        return len(self.frequencies) - 1
+
+    def symbols(self, values: np.ndarray) -> np.ndarray:
+        """Entries of integers."""
+        high = values >> self.n_low_bits
+        inside = (high >= self.low) & (high < self.low + self.escape)
+        return np.where(inside, high - self.low, self.escape).astype(np.int32)
+
+    def bits(self, values: np.ndarray) -> np.ndarray:
+        """What each integer takes."""
+        bits = -np.log2(self.frequencies / _TOTAL) + self.n_low_bits
+        bits[self.escape] += 64
+        return bits[self.symbols(values)]
+
+    @property
+    def model(self) -> Any:
+        """The coder's model. Its arithmetic is that of exact integers."""
+        return constriction().stream.model.Categorical(
+            self.frequencies.astype(np.float64), perfect=False
+        )
+
+
+def fit_table(values: np.ndarray) -> Table:
+    """Count integers, and add a few of a geometric density for those that did not occur."""
+    spread = np.abs(values - int(np.median(values))).mean()
+    reach = int(values.max()) - int(values.min()) + 2 * (int(4.0 * spread) + 8)
+    n_low_bits = min(max(0, (reach // _MOST_ENTRIES).bit_length()), _MOST_LOW_BITS)
+    values = values >> n_low_bits
+    middle = int(np.median(values))
+    spread = max(float(np.abs(values - middle).mean()), 0.05)
+    margin = int(4.0 * spread) + 8
+    half = _MOST_ENTRIES // 2
+    low = max(int(values.min()) - margin, middle - half)
+    high = min(int(values.max()) + margin, middle + half)
+    grid = np.arange(low, high + 1)
+    # The ratio at which the mean distance from the middle is the spread.
+    ratio = spread / (1.0 + np.hypot(1.0, spread))
+    smooth = (1.0 - ratio) / (1.0 + ratio) * ratio ** np.abs(grid - middle)
+    inside = values[(values >= low) & (values <= high)]
+    counts = np.bincount(inside - low, minlength=len(grid)) + _PRIOR_ROWS * smooth
+    escapes = len(values) - len(inside) + 0.01
+    return Table(low, n_low_bits, _normalized(np.append(counts, escapes)))
+
+
+def _normalized(counts: np.ndarray) -> np.ndarray:
+    """Positive integers in the proportion of counts, ``_TOTAL`` in all."""
+    room = _TOTAL - len(counts)
+    frequencies = 1 + np.floor(counts * (room / counts.sum())).astype(np.int64)
+    frequencies[np.argmax(frequencies)] += _TOTAL - frequencies.sum()
+    return frequencies
+
+
+def encode_columns(columns: np.ndarray, tables: list[Table]) -> bytes:
+    """Integers (n, n_columns) as bytes."""
+    encoder, escapes = constriction().stream.queue.RangeEncoder(), []
+    for values, table in zip(columns.T, tables, strict=True):
+        symbols = table.symbols(values)
+        encoder.encode(symbols, table.model)
+        if table.n_low_bits:
+            low = values & ((1 << table.n_low_bits) - 1)
+            encoder.encode(low.astype(np.int32), _uniform(table.n_low_bits))
+        escapes.append(values[symbols == table.escape])
+    words = encoder.get_compressed().astype("<u4")
+    escaped = np.concatenate(escapes).astype("<i8") if escapes else np.empty(0, "<i8")
+    return len(words).to_bytes(4, "little") + words.tobytes() + escaped.tobytes()
+
+
+def decode_columns(data: bytes, n_rows: int, tables: list[Table]) -> np.ndarray:
+    """Integers (n_rows, n_columns) that :func:`encode_columns` was given.
+
+    Raises
+    ------
+    ValueError
+        If these bytes were not written with these tables.
+    """
+    end = 4 + 4 * int.from_bytes(data[:4], "little")
+    if len(data) < end or (len(data) - end) % 8:
+        raise ValueError("its integers have the wrong length.")
+    words = np.frombuffer(data, "<u4", (end - 4) // 4, 4).astype(np.uint32)
+    decoder = constriction().stream.queue.RangeDecoder(words)
+    escaped = np.frombuffer(data, "<i8", offset=end).astype(np.int64)
+    columns = np.empty((n_rows, len(tables)), dtype=np.int64)
+    # The decoder reports bytes that no encoder wrote by an AssertionError.
+    try:
+        for j, table in enumerate(tables):
+            columns[:, j], n_used = _decode_column(decoder, n_rows, table, escaped)
+            escaped = escaped[n_used:]
+    except AssertionError as error:
+        raise ValueError("its integers cannot be decoded.") from error
+    if len(escaped) or not decoder.maybe_exhausted():
+        raise ValueError("it holds more integers than rows.")
+    return columns
+
+
+def _decode_column(
+    decoder: Any, n_rows: int, table: Table, escaped: np.ndarray
+) -> tuple[np.ndarray, int]:
+    """One column, and how many escaped values it took."""
+    symbols = decoder.decode(table.model, n_rows).astype(np.int64)
+    values = (symbols + table.low) << table.n_low_bits
+    if table.n_low_bits:
+        values |= decoder.decode(_uniform(table.n_low_bits), n_rows)
+    is_escape = symbols == table.escape
+    n_used = int(is_escape.sum())
+    if n_used > len(escaped):
+        raise ValueError("it holds fewer integers than rows.")
+    values[is_escape] = escaped[:n_used]
+    return values, n_used
+
+
+def _uniform(n_bits: int) -> Any:
+    return constriction().stream.model.Uniform(1 << n_bits)
+
+
+def constriction() -> Any:
+    """The library; it is optional."""
+    try:
+        import constriction
+    except ImportError as error:
+        raise ImportError('LatentCodec needs constriction: pip install "skae[codec]".') from error
+    return constriction
