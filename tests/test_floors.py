@@ -15,7 +15,7 @@ FLOORS = [
     [["randomness"], ["device"]],
     [["data.spec"], ["data.validate"]],
     [["data.scale"]],
-    [["data.batches"], ["data.patches"]],
+    [["data.batches"], ["data.patches"], ["data.columns"]],
     [
         [
             "networks.activations",
@@ -41,9 +41,10 @@ FLOORS = [
         ["inference"],
         ["thresholds"],
     ],
-    [["scoring"], ["maps"]],
+    [["scoring"], ["maps"], ["density"]],
     [["_callbacks"], ["_parameters"], ["_together"]],
     [["_base"]],
+    [["_sampling"]],
     [["_transformer", "_denoiser"], ["_detector"]],
     [["inspection"], ["segmentation"], ["model_selection"], ["io"]],
     [["__init__"]],
