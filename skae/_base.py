@@ -141,6 +141,10 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
     # Whether the latents are put in order of importance: for transformers alone.
     ordered: bool = False
 
+    # Weight of the divergence of drawn latents, and how it rises: for the variational one.
+    beta: float | None = None
+    kl_warm_up: float = 0.0
+
     # Most epochs that max_epochs="auto" takes.
     _most_epochs = 300
 
@@ -404,6 +408,7 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
                 network = initialize(spec, plan.seeds, train_dtype, device)
                 state = TrainState()
         keyed = plan.noise is not None or self.dropout > 0 or self._is_ordered()
+        keyed = keyed or plan.beta is not None
         rows = load_rows(checked, weights, scaler, train_dtype, device, keyed)
         if not resume:
             self._check_targets(rows)
@@ -529,9 +534,10 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
                 f"{self.n_components!r}) by the dense network without sparsity alone. Pass "
                 f"network='mlp' and sparsity=None, or ordered=False and a whole number."
             )
+        drawn = self.beta is not None
         if builder is not None:
             shape = self._input.network_shape
-            return ModuleSpec(builder, shape, latents, sparsity, bool(self.compile))
+            return ModuleSpec(builder, shape, latents, sparsity, bool(self.compile), drawn)
         return DenseSpec(
             n_features,
             defaults.hidden_layer_sizes(n_features) if isinstance(hidden, str) else hidden,
@@ -541,6 +547,7 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
             float(self.dropout),
             sparsity,
             self._is_ordered(),
+            drawn,
         )
 
     def _builder(self, hidden: Any) -> Callable | None:
@@ -549,7 +556,8 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
             return self.network if callable(self.network) else None
         channels = None if isinstance(hidden, str) else hidden
         settings = (self.activation, self.normalization, float(self.dropout))
-        return image_builder(self.network, self._input.image_shape, channels, *settings)
+        builder = image_builder(self.network, self._input.image_shape, channels, *settings)
+        return builder if self.beta is None else builder.for_draws()
 
     def _plan(self, n_rows: int, product_dtype: torch.dtype, one_pass: bool) -> TrainingPlan:
         n_rows, n_members = self._n_rows_of_member(n_rows), self._n_members()
@@ -586,4 +594,6 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
             noise_level=self.noise_level,
             max_samples=n_rows,
             image_shape=self._input.image_shape,
+            beta=self.beta,
+            kl_warm_up=0.0 if one_pass else float(self.kl_warm_up),
         )

@@ -113,6 +113,10 @@ class SamplingAutoencoder(BaseAutoencoder):
         """
         check_is_fitted(self)
         self._validate_params()
+        if isinstance(self.latent_density, str) and self.latent_density == "prior":
+            raise ValueError(
+                "latent_density='prior' is not fitted. Set latent_density='gmm', say, before."
+            )
         rows, weights = self._check_weights(sample_weight, self._check_X(X))
         self._fit_density(rows, weights, draw_seed(self.random_state))
         return self

@@ -45,17 +45,12 @@ class Mixture(NamedTuple):
         return Mixture(self.weights, self.means[:, :size], self.factors[:, :size, :size])
 
 
-def standard_normal(n_latents: int) -> Mixture:
-    """The prior of a variational autoencoder."""
-    return Mixture(np.ones(1), np.zeros((1, n_latents)), np.eye(n_latents)[None])
-
-
 def fit_density(kind: Any, Z: np.ndarray, weights: np.ndarray | None, seed: int) -> Any:
     """Fit a density on latents.
 
     Parameters
     ----------
-    kind : {"gaussian", "gmm"} or estimator with ``fit`` and ``sample``
+    kind : {"gaussian", "gmm", "prior"} or estimator with ``fit`` and ``sample``
     Z : ndarray of shape (n, n_latents)
     weights : ndarray of shape (n,) or None
         They are heeded by drawing latents in proportion to them.
@@ -74,7 +69,7 @@ def fit_density(kind: Any, Z: np.ndarray, weights: np.ndarray | None, seed: int)
         return None
     if not isinstance(kind, str):
         return _seeded(clone(kind), rng).fit(Z)
-    return {"gaussian": _gaussian, "gmm": _gmm}[kind](Z, rng)
+    return {"gaussian": _gaussian, "gmm": _gmm, "prior": _prior}[kind](Z, rng)
 
 
 def draw(density: Any, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -87,6 +82,11 @@ def draw(density: Any, n: int, rng: np.random.Generator) -> np.ndarray:
         # Its parameter would give the same latents at each call.
         drawn = _seeded(copy.copy(density), rng).sample(n)
     return np.asarray(drawn[0] if isinstance(drawn, tuple) else drawn)
+
+
+def _prior(Z: np.ndarray, rng: np.random.Generator) -> Mixture:
+    """What a variational autoencoder presses the latents towards."""
+    return Mixture(np.ones(1), np.zeros((1, Z.shape[1])), np.eye(Z.shape[1])[None])
 
 
 def _gaussian(Z: np.ndarray, rng: np.random.Generator) -> Mixture:

@@ -23,6 +23,7 @@ from skae._container import Reader, write
 from skae._denoiser import DenoisingAutoencoder
 from skae._detector import AutoencoderAnomalyDetector
 from skae._transformer import AutoencoderTransformer
+from skae._variational import VariationalAutoencoder
 from skae.data.columns import Ranges, is_numeric
 from skae.data.scale import AffineScaler
 from skae.data.spec import InputSpec
@@ -44,7 +45,12 @@ _MOST_SIZES = 256
 
 _CLASSES: dict[str, type[BaseAutoencoder]] = {
     cls.__name__: cls
-    for cls in (AutoencoderTransformer, DenoisingAutoencoder, AutoencoderAnomalyDetector)
+    for cls in (
+        AutoencoderTransformer,
+        DenoisingAutoencoder,
+        AutoencoderAnomalyDetector,
+        VariationalAutoencoder,
+    )
 }
 
 
@@ -57,6 +63,7 @@ class _Modules:
     n_components: int
     sparsity: int | None
     compile: bool
+    variational: bool
 
 
 class _Parameter(TypedDict):
@@ -86,7 +93,7 @@ def save(estimator: BaseAutoencoder, path: str | os.PathLike) -> None:
 
     Parameters
     ----------
-    estimator : AutoencoderTransformer, DenoisingAutoencoder or AutoencoderAnomalyDetector
+    estimator : one of the estimators of this package
         Fitted. Pipelines and scikit-learn's own estimators go through skops or joblib.
     path : str or path-like
         Where to; by custom it ends in ``.safetensors``.
@@ -157,7 +164,7 @@ def load(
 
     Returns
     -------
-    estimator : AutoencoderTransformer, DenoisingAutoencoder or AutoencoderAnomalyDetector
+    estimator : one of the estimators of this package
         Fitted, with the parameters, predictions and training state of the saved one.
 
     Raises

@@ -20,7 +20,7 @@ _GLOBAL_GENERATOR = threading.RLock()
 # that training goes on after a pickle without a generator's state.
 WEIGHTS_STREAM, SPLIT_STREAM, NOISE_STREAM, TABLE_STREAM, EPOCH_STREAM = range(5)
 # These lie beyond any epoch.
-MEMBER_STREAM, SUBSAMPLE_STREAM, SCORE_STREAM, DENSITY_STREAM = range(2**40, 2**40 + 4)
+MEMBER_STREAM, SUBSAMPLE_STREAM, SCORE_STREAM, DENSITY_STREAM, DRAW_STREAM = range(2**40, 2**40 + 5)
 
 # Two odd 64-bit constants (of SplitMix64, Steele et al. 2014), as signed integers.
 _MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)

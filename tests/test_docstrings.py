@@ -9,7 +9,12 @@ import skae
 import skae.inspection
 import skae.io
 
-CLASSES = [skae.AutoencoderTransformer, skae.DenoisingAutoencoder, skae.AutoencoderAnomalyDetector]
+CLASSES = [
+    skae.AutoencoderTransformer,
+    skae.DenoisingAutoencoder,
+    skae.VariationalAutoencoder,
+    skae.AutoencoderAnomalyDetector,
+]
 DISPLAYS = [skae.inspection.AnomalyScoreDisplay, skae.inspection.ContributionDisplay]
 METHODS = [
     (cls, name)

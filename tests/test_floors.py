@@ -19,6 +19,7 @@ FLOORS = [
     [
         [
             "networks.activations",
+            "networks.latents",
             "networks.products",
             "networks.dense",
             "networks.step",
@@ -45,7 +46,7 @@ FLOORS = [
     [["_callbacks"], ["_parameters"], ["_together"]],
     [["_base"]],
     [["_sampling"]],
-    [["_transformer", "_denoiser"], ["_detector"]],
+    [["_transformer", "_denoiser", "_variational"], ["_detector"]],
     [["inspection"], ["segmentation"], ["model_selection"], ["io"]],
     [["__init__"]],
 ]

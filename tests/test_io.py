@@ -19,7 +19,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from skae import AutoencoderAnomalyDetector, AutoencoderTransformer, DenoisingAutoencoder
+from skae import (
+    AutoencoderAnomalyDetector,
+    AutoencoderTransformer,
+    DenoisingAutoencoder,
+    VariationalAutoencoder,
+)
 from skae._container import Reader, canonical, write
 from skae.io import load, save
 
@@ -69,6 +74,8 @@ KINDS = {
         DenoisingAutoencoder(network="unet", hidden_layer_sizes=(8,), patch_size=8, **ON_IMAGES),
         IMAGES,
     ),
+    "variational": (VariationalAutoencoder(**SMALL, latent_density="gmm"), X),
+    "drawn convolutions": (VariationalAutoencoder(network="conv", **ON_IMAGES), IMAGES),
     "user modules": (AutoencoderTransformer(**SMALL, network=normalized_pair), X),
 }
 each_kind = pytest.mark.parametrize("kind", KINDS)

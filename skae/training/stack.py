@@ -58,7 +58,9 @@ def _kind(job: Job) -> Hashable:
     network, rows, plan = job.network, job.rows, job.plan
     if not isinstance(network, DenseNetwork) or callable(plan.noise):
         return id(job)
-    spec = dataclasses.replace(network.spec, n_components=())
+    # The halves of what a variational encoder gives must be of one size.
+    sizes = network.spec.n_components[: network.spec.variational]
+    spec = dataclasses.replace(network.spec, n_components=sizes)
     alike = dataclasses.replace(plan, learning_rates=(), weight_decays=(), seeds=())
     # What a noise and missing cells count is counted over the rows of all members.
     shared = plan.noise is not None or rows.has_missing or rows.values.nbytes > _JOINED_BYTES
