@@ -152,7 +152,7 @@ class VariationalAutoencoder(AutoencoderTransformer):
         -------
         scores : ndarray of shape (n_samples,)
             Minus the loss that training minimises: the sum of the losses of the
-            observed features, over 16 draws of latents that are the same in every
+            observed features, over 32 draws of latents that are the same in every
             call, and ``beta`` times the divergence, divided by the number of these
             features. With ``beta=1`` it is the evidence lower bound, but for a
             constant.

@@ -18,7 +18,7 @@ from skae.networks.conv import padded_length, stage_maps
 from skae.networks.dense import DenseNetwork
 from skae.networks.latents import divergence, drawn
 from skae.networks.modules import ModuleNetwork
-from skae.randomness import DRAW_STREAM, generator
+from skae.randomness import spread_normal
 
 # Products of one or a few rows take other kernels, with other rounding. Filled up
 # to whole blocks, a row's result has the same bits in any batch.
@@ -115,12 +115,11 @@ class Model:
 
         return self._map(X, row_losses).astype(np.float64)
 
-    def bounds(self, X: Any, beta: float, n_draws: int = 16) -> np.ndarray:
+    def bounds(self, X: Any, beta: float, n_draws: int = 32) -> np.ndarray:
         """:meth:`losses` over latents drawn for each row, and ``beta`` times their divergence.
 
-        The draws, an even number, are the same for every row and call.
+        The draws are the same for every row and call.
         """
-        rng = generator(0, DRAW_STREAM)
 
         def row_bounds(batch: Batch) -> Tensor:
             n, posterior = len(batch.values), self.network.posterior(_padded(batch.values))
@@ -131,11 +130,7 @@ class Model:
                 total += values.sum(-1, keepdim=True) / n_draws
             return (total / n_observed)[:, 0]
 
-        # Each with its opposite, and of variance one, so that few of them average well.
-        size = n_draws // 2, self.network.spec.n_latents
-        half = torch.randn(size, generator=rng, dtype=torch.float64)
-        half /= half.square().mean(0).sqrt()
-        noise = torch.cat([half, -half])
+        noise = spread_normal(n_draws, self.network.spec.n_latents)
         return self._map(X, row_bounds).astype(np.float64)
 
     def contributions(self, X: Any) -> np.ndarray:
