@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.base import clone
 
-# Most components of a mixture, as many as in Ghosh et al. (2020), and the rows that each takes.
-_MOST_COMPONENTS, _ROWS_A_LATENT = 10, 5
+# Components of a mixture, up to as many as in Ghosh et al. (2020), of which the best is
+# chosen by its BIC, and the fewest rows for each.
+_SIZES, _ROWS_A_COMPONENT = (1, 2, 3, 5, 10), 10
 
 # Share of the mean variance that is added to each variance, lest a component be singular.
 _RIDGE = 1e-6
@@ -102,18 +103,14 @@ def _gmm(Z: np.ndarray, rng: np.random.Generator) -> Mixture:
 
     deviation = Z.std(axis=0)
     deviation[deviation == 0] = 1.0
-    n_components = max(1, min(_MOST_COMPONENTS, len(Z) // (_ROWS_A_LATENT * Z.shape[1])))
-    mixture = GaussianMixture(
-        n_components,
-        # Enough for convergence, of which scikit-learn would warn.
-        max_iter=1000,
-        tol=1e-2,
-        reg_covar=1e-4,
-        init_params="k-means++",
-        random_state=_seed(rng),
-    ).fit(Z / deviation)
-    factors = np.linalg.cholesky(mixture.covariances_)
-    return Mixture(mixture.weights_, mixture.means_ * deviation, factors * deviation[:, None])
+    Z = Z / deviation
+    # Many iterations, after which it has converged: scikit-learn would warn.
+    options = {"max_iter": 1000, "tol": 1e-2, "reg_covar": 1e-4, "init_params": "k-means++"}
+    sizes = [size for size in _SIZES if size == 1 or len(Z) >= _ROWS_A_COMPONENT * size]
+    mixtures = (GaussianMixture(size, random_state=_seed(rng), **options) for size in sizes)
+    best = min((mixture.fit(Z) for mixture in mixtures), key=lambda mixture: mixture.bic(Z))
+    factors = np.linalg.cholesky(best.covariances_)
+    return Mixture(best.weights_, best.means_ * deviation, factors * deviation[:, None])
 
 
 def _seeded(estimator: Any, rng: np.random.Generator) -> Any:
