@@ -15,7 +15,11 @@ CLASSES = [
     skae.VariationalAutoencoder,
     skae.AutoencoderAnomalyDetector,
 ]
-DISPLAYS = [skae.inspection.AnomalyScoreDisplay, skae.inspection.ContributionDisplay]
+DISPLAYS = [
+    skae.inspection.AnomalyScoreDisplay,
+    skae.inspection.ContributionDisplay,
+    skae.inspection.LatentWalkDisplay,
+]
 METHODS = [
     (cls, name)
     for cls in [*CLASSES, *DISPLAYS]
