@@ -20,8 +20,9 @@ from skae.inspection import LatentWalkDisplay
 
 
 def sheet(images: np.ndarray) -> np.ndarray:
-    """Images side by side, ten in a line."""
-    return images.reshape(-1, 10, 8, 8).transpose(0, 2, 1, 3).reshape(-1, 80)
+    """Images side by side, ten in a line, a pixel between them."""
+    spaced = np.pad(images, ((0, 0), (1, 1), (1, 1)))
+    return spaced.reshape(-1, 10, 10, 10).transpose(0, 2, 1, 3).reshape(-1, 100)
 
 
 def main() -> None:

@@ -381,8 +381,11 @@ class LatentWalkDisplay:
             height = n_steps
             ax.set(xlabel="feature")
         else:
-            height, width = shape[:2]
-            tiles = self.walks.reshape(n_latents, n_steps, height, width, -1)
+            # A pixel between the images.
+            tiles = self.walks.reshape(n_latents, n_steps, *shape[:2], -1)
+            frame = ((0, 0), (0, 0), (0, 1), (0, 1), (0, 0))
+            tiles = np.pad(tiles, frame, constant_values=tiles.min())
+            height, width = tiles.shape[2:4]
             picture = tiles.transpose(0, 2, 1, 3, 4).reshape(
                 n_latents * height, n_steps * width, -1
             )

@@ -123,7 +123,7 @@ def test_walk_decodes_one_latent_at_a_time(as_rows):
     end[display.latents[1]] += 2 * codes.std(axis=0)[display.latents[1]]
     expected = estimator.inverse_transform(end[None]).reshape(8, 8)
     np.testing.assert_allclose(display.walks[1, -1], expected, rtol=1e-4, atol=1e-4)
-    assert display.ax_.images[0].get_array().shape == (24, 40)
+    assert display.ax_.images[0].get_array().shape == (27, 45)
 
 
 def test_walk_of_a_table_is_a_map_of_its_columns():

@@ -159,7 +159,10 @@ def images(args):
         report("test against train", features(X[:N_DRAWN]), real, 0.0)
         for method in args.methods or IMAGE_METHODS:
             start = time.perf_counter()
-            generator = IMAGE_METHODS[method]().fit(X)
+            generator = IMAGE_METHODS[method]()
+            if args.epochs and not isinstance(generator, PCAMixture):
+                generator.set_params(max_epochs=args.epochs)
+            generator.fit(X)
             seconds = time.perf_counter() - start
             report(method, features(generator.sample(N_DRAWN, random_state=0)), real, seconds)
 
@@ -298,6 +301,7 @@ def main():
     parser.add_argument("--sets", type=lambda text: text.split(","))
     parser.add_argument("--methods", type=lambda text: text.split(","))
     parser.add_argument("--rows", type=int, default=60_000, help="of the training images")
+    parser.add_argument("--epochs", type=int, help="of our estimators on images")
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
     {"images": images, "tables": tables, "minority": minority}[args.part](args)
