@@ -56,6 +56,7 @@ class DenoisingAutoencoder(AutoencoderTransformer):
         overlapping tiles that are blended; all else takes patches. None trains on
         whole images.
     {latent_parameters}
+    {density_parameter}
     {parameters}
 
     Attributes
@@ -108,6 +109,7 @@ class DenoisingAutoencoder(AutoencoderTransformer):
         init="auto",
         ordered=False,
         sparse_output=False,
+        latent_density="gaussian",
         optimizer="adam",
         learning_rate=3e-3,
         lr_schedule="one_cycle",
@@ -140,6 +142,7 @@ class DenoisingAutoencoder(AutoencoderTransformer):
             init=init,
             ordered=ordered,
             sparse_output=sparse_output,
+            latent_density=latent_density,
             optimizer=optimizer,
             learning_rate=learning_rate,
             lr_schedule=lr_schedule,

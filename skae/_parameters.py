@@ -105,6 +105,12 @@ LATENT_PARAMETERS = """ordered : bool, default=False
     sparse_output : bool, default=False
         Whether :meth:`transform` gives a CSR matrix; useful with ``sparsity``."""
 
+DENSITY_PARAMETER = """latent_density : {"gaussian", "gmm"} or estimator, default="gaussian"
+        Density that :meth:`sample` draws latents from, fitted on those of at most
+        10,000 training rows: a normal distribution, a mixture of at most ten, or a
+        scikit-learn estimator with ``sample`` (Ghosh et al., "From variational to
+        deterministic autoencoders", ICLR 2020)."""
+
 LATENT_ATTRIBUTES = """explained_variance_ratio_ : ndarray of shape (n_components_,)
         Share of the variance of the scaled training rows that each latent adds, with
         those before it. From at most 10,000 rows. Only where latents are ordered."""
@@ -143,6 +149,7 @@ def documented(cls: type) -> type:
         "parameters": PARAMETERS,
         "attributes": ATTRIBUTES,
         "latent_parameters": LATENT_PARAMETERS,
+        "density_parameter": DENSITY_PARAMETER,
         "latent_attributes": LATENT_ATTRIBUTES,
         "share": ", float in (0, 1)" if of_latents else "",
         "share_text": _SHARE if of_latents else "",

@@ -78,6 +78,10 @@ class AutoencoderSettings(BaseEstimator):
     # Whether the latents are put in order of importance: for transformers alone.
     ordered: bool = False
 
+    # Weight of the divergence of drawn latents, and how it rises: for the variational one.
+    beta: float | None = None
+    kl_warm_up: float = 0.0
+
     # Most epochs that max_epochs="auto" takes, and what init="auto" is where it can be.
     _most_epochs, _auto_init = 300, "pca"
 
@@ -185,7 +189,8 @@ class AutoencoderSettings(BaseEstimator):
 
     def _draws(self) -> bool:
         """Whether a row is changed at random each time it is seen."""
-        return self.noise is not None or self.dropout > 0 or self._is_ordered()
+        corrupts = self.noise is not None or self.dropout > 0
+        return corrupts or self._is_ordered() or self.beta is not None
 
     def _network_spec(self, n_features: int) -> Spec:
         latents = self._n_latents(n_features)
@@ -200,9 +205,10 @@ class AutoencoderSettings(BaseEstimator):
                 f"{self.n_components!r}) by the dense network without sparsity alone. Pass "
                 f"network='mlp' and sparsity=None, or ordered=False and a whole number."
             )
+        drawn = self.beta is not None
         if builder is not None:
             shape = self._input.network_shape
-            return ModuleSpec(builder, shape, latents, sparsity, bool(self.compile))
+            return ModuleSpec(builder, shape, latents, sparsity, bool(self.compile), drawn)
         return DenseSpec(
             n_features,
             defaults.hidden_layer_sizes(n_features) if isinstance(hidden, str) else hidden,
@@ -212,6 +218,7 @@ class AutoencoderSettings(BaseEstimator):
             float(self.dropout),
             sparsity,
             self._is_ordered(),
+            drawn,
         )
 
     def _builder(self, hidden: Any) -> Callable | None:
@@ -220,14 +227,15 @@ class AutoencoderSettings(BaseEstimator):
             return self.network if callable(self.network) else None
         channels = None if isinstance(hidden, str) else hidden
         settings = (self.activation, self.normalization, float(self.dropout))
-        return image_builder(self.network, self._input.image_shape, channels, *settings)
+        builder = image_builder(self.network, self._input.image_shape, channels, *settings)
+        return builder if self.beta is None else builder.for_draws()
 
     def _starts_as_pca(self, spec: Spec) -> bool:
         able = isinstance(spec, DenseSpec) and passes_lines(spec) and self.loss != "log_loss"
         if self.init == "pca" and not able:
             raise ValueError(
                 "init='pca' needs a linear path through the network: network='mlp' with activation "
-                "'relu', 'silu' or 'gelu', without normalization, sparsity and loss='log_loss'. "
+                "'relu', 'silu' or 'gelu', without normalization, sparsity, draws and 'log_loss'. "
                 "Pass init='auto' to have it where it is possible."
             )
         return able and (self._auto_init if self.init == "auto" else self.init) == "pca"
@@ -272,4 +280,6 @@ class AutoencoderSettings(BaseEstimator):
             noise_level=self.noise_level,
             max_samples=n_rows,
             image_shape=self._input.image_shape,
+            beta=self.beta,
+            kl_warm_up=0.0 if one_pass else float(self.kl_warm_up),
         )

@@ -12,7 +12,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae._base import BaseAutoencoder
 from skae._parameters import documented
-from skae._settings import Interval, RealNotInt
+from skae._sampling import SamplingAutoencoder
+from skae._settings import HasMethods, Interval, RealNotInt, StrOptions
 from skae.data.stream import sample_rows
 from skae.data.validate import check_out, dense_chunks, image_shape_of, like_caller
 from skae.maps import pixel_features
@@ -27,7 +28,9 @@ _SPARSE_ROWS = 4096
 
 
 @documented
-class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseAutoencoder):
+class AutoencoderTransformer(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, SamplingAutoencoder
+):
     """Features from the latents of an autoencoder.
 
     Stands in a pipeline where :class:`~sklearn.decomposition.PCA` stands: a
@@ -38,6 +41,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     Parameters
     ----------
     {latent_parameters}
+    {density_parameter}
     {parameters}
 
     Attributes
@@ -73,10 +77,11 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         ],
         "ordered": ["boolean"],
         "sparse_output": ["boolean"],
+        "latent_density": [StrOptions({"gaussian", "gmm"}), HasMethods(["fit", "sample"])],
     }
 
     _fitted_types = {
-        **BaseAutoencoder._fitted_types,
+        **SamplingAutoencoder._fitted_types,
         "explained_variance_ratio_": np.ndarray,
     }
 
@@ -100,6 +105,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         init="auto",
         ordered=False,
         sparse_output=False,
+        latent_density="gaussian",
         optimizer="adam",
         learning_rate=3e-3,
         lr_schedule="one_cycle",
@@ -148,6 +154,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         )
         self.ordered = ordered
         self.sparse_output = sparse_output
+        self.latent_density = latent_density
 
     def transform(self, X, out=None):
         """Encode rows.
@@ -294,8 +301,14 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         self._train_state = truncated_state(self._train_state, before, self._model.network.spec)
         self.n_components_ = size
         self.explained_variance_ratio_ = self.explained_variance_ratio_[:size]
+        self._truncate_density(size)
 
     def _fitted(self, X: Any, weights: np.ndarray | None, plan: TrainingPlan) -> None:
+        self._order(X, weights, plan)
+        self._fit_density(X, weights, plan.seeds[0])
+
+    def _order(self, X: Any, weights: np.ndarray | None, plan: TrainingPlan) -> None:
+        """What each latent explains, where they are in order."""
         if not self._has_order():
             if hasattr(self, "explained_variance_ratio_"):  # of an earlier fit
                 del self.explained_variance_ratio_

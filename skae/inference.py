@@ -16,7 +16,9 @@ from skae.losses import LOSSES
 from skae.networks.build import Network, arrays_of, resized, restore
 from skae.networks.conv import padded_length, stage_maps
 from skae.networks.dense import DenseNetwork
+from skae.networks.latents import divergence, drawn
 from skae.networks.modules import ModuleNetwork
+from skae.randomness import spread_normal
 
 # Products of one or a few rows take other kernels, with other rounding. Filled up
 # to whole blocks, a row's result has the same bits in any batch.
@@ -118,11 +120,29 @@ class Model:
         """Mean loss over the observed features of each row and the members, (n,), float64."""
         return self._map(X, self.losses_of).astype(np.float64)
 
+    def bounds(self, X: Any, beta: float, n_draws: int = 32) -> np.ndarray:
+        """:meth:`losses` over latents drawn for each row, and ``beta`` times their divergence.
+
+        The draws are the same for every row and call.
+        """
+
+        def row_bounds(batch: Batch) -> Tensor:
+            n, posterior = len(batch.values), self.network.posterior(_padded(batch.values))
+            mean, log_variance = (half[:, :n] for half in posterior)
+            total = beta * divergence(mean, log_variance)[0, :, None]
+            for row in noise.to(mean):
+                values, n_observed = self._cell_losses(batch, drawn(mean, log_variance, row))
+                total += values.sum(-1, keepdim=True) / n_draws
+            return (total / n_observed)[:, 0]
+
+        noise = spread_normal(n_draws, self.network.spec.n_latents)
+        return self._map(X, row_bounds).astype(np.float64)
+
     def contributions(self, X: Any) -> np.ndarray:
         """What each feature adds to :meth:`losses`, (n, n_features)."""
 
         def cell_losses(batch: Batch) -> Tensor:
-            values, n_observed = self._cell_losses(batch)
+            values, n_observed = self._cell_losses(batch, self._codes(batch.values))
             return values / n_observed
 
         return self._map(X, cell_losses)
@@ -209,7 +229,7 @@ class Model:
         return self._rebuilt(self._codes(batch.values), None)
 
     def losses_of(self, batch: Batch) -> Tensor:
-        values, n_observed = self._cell_losses(batch)
+        values, n_observed = self._cell_losses(batch, self._codes(batch.values))
         return (values.sum(-1, keepdim=True) / n_observed)[:, 0]
 
     def joint_of(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -225,9 +245,9 @@ class Model:
         )
         return joint, values
 
-    def _cell_losses(self, batch: Batch) -> tuple[Tensor, Tensor | float]:
+    def _cell_losses(self, batch: Batch, codes: Tensor) -> tuple[Tensor, Tensor | float]:
         """Loss of each cell, and the number of observed cells of each row, (n, 1)."""
-        outputs = self._outputs(self._codes(batch.values))
+        outputs = self._outputs(codes)
         values = LOSSES[self.loss].value(outputs, batch.values.expand_as(outputs))
         values = values[0] if len(values) == 1 else values.mean(0)
         if batch.observed is None:

@@ -288,3 +288,116 @@ class LatentSizeDisplay:
             ax.legend(loc="lower right")
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+
+class LatentWalkDisplay:
+    """What each latent stands for: rows decoded while one latent goes from low to high.
+
+    Make it by :meth:`from_estimator`.
+
+    Parameters
+    ----------
+    walks : ndarray of shape (n_latents, n_steps, n_features), or images
+        Decoded rows, a walk for each latent.
+    latents : ndarray of int, shape (n_latents,)
+        Which latents they are.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skae import VariationalAutoencoder
+    >>> from skae.inspection import LatentWalkDisplay
+    >>> images = load_digits().images
+    >>> autoencoder = VariationalAutoencoder(n_components=4, random_state=0).fit(images)
+    >>> display = LatentWalkDisplay.from_estimator(autoencoder, images)
+    """
+
+    def __init__(self, walks: np.ndarray, latents: np.ndarray):
+        self.walks = walks
+        self.latents = latents
+
+    @classmethod
+    def from_estimator(cls, estimator, X, *, n_latents=8, n_steps=9, ax=None) -> Self:
+        """Walk along the latents of a fitted transformer.
+
+        Parameters
+        ----------
+        estimator : AutoencoderTransformer, DenoisingAutoencoder or VariationalAutoencoder
+            Fitted.
+        X : array-like of shape (n_samples, n_features), or images
+            Rows to start from: the other latents are at their mean over these, and each
+            walk goes two standard deviations down and up.
+        n_latents : int, default=8
+            Most latents to show: those that vary most.
+        n_steps : int, default=9
+            Rows of each walk.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        display : LatentWalkDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        codes = np.asarray(estimator.transform(X))
+        deviation = codes.std(axis=0)
+        latents = np.argsort(-deviation, kind="stable")[:n_latents]
+        starts = np.tile(codes.mean(axis=0), (len(latents), n_steps, 1))
+        for walk, latent in zip(starts, latents, strict=True):
+            walk[:, latent] += deviation[latent] * np.linspace(-2, 2, n_steps)
+        rows = np.asarray(estimator.inverse_transform(starts.reshape(-1, codes.shape[1])))
+        shape = rows.shape[1:] if estimator.image_shape is None else estimator.image_shape
+        return cls(rows.reshape(len(latents), n_steps, *shape), latents).plot(ax)
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw a line of images for each latent; of a table, a map of its columns.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        display : LatentWalkDisplay
+        """
+        ax = _axes(ax)
+        n_latents, n_steps, *shape = self.walks.shape
+        if len(shape) == 1:
+            # A row of the picture for each step, columns in units of their range.
+            low, high = self.walks.min(axis=(0, 1)), self.walks.max(axis=(0, 1))
+            picture = ((self.walks - low) / np.where(high > low, high - low, 1.0)).reshape(
+                -1, *shape
+            )
+            height = n_steps
+            ax.set(xlabel="feature")
+        else:
+            # A pixel between the images.
+            tiles = self.walks.reshape(n_latents, n_steps, *shape[:2], -1)
+            frame = ((0, 0), (0, 0), (0, 1), (0, 1), (0, 0))
+            tiles = np.pad(tiles, frame, constant_values=tiles.min())
+            height, width = tiles.shape[2:4]
+            picture = tiles.transpose(0, 2, 1, 3, 4).reshape(
+                n_latents * height, n_steps * width, -1
+            )
+            low, high = picture.min(), picture.max()
+            picture = (picture - low) / ((high - low) or 1.0)
+            picture = picture if picture.shape[2] == 3 else picture.mean(axis=2)
+            ticks = (np.array([0, n_steps // 2, n_steps - 1]) + 0.5) * width - 0.5
+            ax.set_xticks(ticks, ["-2", "0", "2"])
+            ax.set(xlabel="standard deviations")
+        ax.imshow(picture, cmap="gray", aspect="auto" if len(shape) == 1 else None)
+        middles = (np.arange(n_latents) + 0.5) * height - 0.5
+        ax.set_yticks(middles, [str(latent) for latent in self.latents])
+        ax.set(ylabel="latent")
+        self.ax_, self.figure_ = ax, ax.figure
+        return self

@@ -23,8 +23,11 @@ from skae._container import Reader, write
 from skae._denoiser import DenoisingAutoencoder
 from skae._detector import AutoencoderAnomalyDetector
 from skae._transformer import AutoencoderTransformer
+from skae._variational import VariationalAutoencoder
+from skae.data.columns import Ranges, is_numeric
 from skae.data.scale import AffineScaler
 from skae.data.spec import InputSpec
+from skae.density import Mixture
 from skae.device import resolve_device
 from skae.inference import Model
 from skae.losses import LOSSES
@@ -42,7 +45,12 @@ _MOST_SIZES = 256
 
 _CLASSES: dict[str, type[BaseAutoencoder]] = {
     cls.__name__: cls
-    for cls in (AutoencoderTransformer, DenoisingAutoencoder, AutoencoderAnomalyDetector)
+    for cls in (
+        AutoencoderTransformer,
+        DenoisingAutoencoder,
+        AutoencoderAnomalyDetector,
+        VariationalAutoencoder,
+    )
 }
 
 
@@ -55,6 +63,7 @@ class _Modules:
     n_components: int
     sparsity: int | None
     compile: bool
+    variational: bool
 
 
 class _Parameter(TypedDict):
@@ -84,7 +93,7 @@ def save(estimator: BaseAutoencoder, path: str | os.PathLike) -> None:
 
     Parameters
     ----------
-    estimator : AutoencoderTransformer, DenoisingAutoencoder or AutoencoderAnomalyDetector
+    estimator : one of the estimators of this package
         Fitted. Pipelines and scikit-learn's own estimators go through skops or joblib.
     path : str or path-like
         Where to; by custom it ends in ``.safetensors``.
@@ -155,7 +164,7 @@ def load(
 
     Returns
     -------
-    estimator : AutoencoderTransformer, DenoisingAutoencoder or AutoencoderAnomalyDetector
+    estimator : one of the estimators of this package
         Fitted, with the parameters, predictions and training state of the saved one.
 
     Raises
@@ -348,6 +357,9 @@ def _check_state(state: dict[str, Any], network: Callable | None) -> None:
         _must(names.dtype == object and len(names) == n_features, "feature names must be one each")
     if "explained_variance_ratio_" in state:
         _check_arrays(state, {"explained_variance_ratio_": (n_latents,)})
+    if "_ranges" in state:
+        _check_density(state["_density"], n_latents)
+        _check_columns(state["_ranges"], state["_dtypes"], n_features)
     weights = model["arrays"]["parameters"]
     moments = state["_train_state"]["moments"]
     _must(moments.keys() <= {"first", "second"}, "the optimizer's moments have unknown names")
@@ -427,6 +439,22 @@ def _check_scorer(scorer: Scorer | None, n_features: int, width: int, n_members:
         _check_arrays(view._asdict(), {} if view.basis is None else basis)
         shape = view.references.shape
         _must(len(shape) == 3 and 0 not in shape and shape[2] == width, "a view has another width")
+
+
+def _check_density(density: Mixture | None, n_latents: int) -> None:
+    if density is None:
+        return
+    n = len(density.weights) if density.weights.ndim else 0
+    shapes = {"weights": (n,), "means": (n, n_latents), "factors": (n, n_latents, n_latents)}
+    _check_arrays(density._asdict(), shapes)
+    _must(n > 0, "the density has no component")
+
+
+def _check_columns(ranges: Ranges, dtypes: np.ndarray, n_features: int) -> None:
+    _check_arrays(ranges._asdict(), {"low": (n_features,), "high": (n_features,)})
+    _check_arrays(ranges._asdict(), {"whole": (n_features,)}, kinds="b")
+    known = dtypes.dtype == object and all(is_numeric(name) for name in dtypes)
+    _must(known and len(dtypes) in (1, n_features), "the columns' dtypes must be one each")
 
 
 def _check_arrays(arrays: Any, shapes: dict[str, tuple[int, ...]], kinds: str = "f") -> None:

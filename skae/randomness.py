@@ -4,6 +4,7 @@ Nothing here reads or moves the global random state of NumPy or torch, except
 :func:`isolated_globals`, which puts torch's back.
 """
 
+import math
 import os
 import threading
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ if hasattr(os, "register_at_fork"):
 WEIGHTS_STREAM, SPLIT_STREAM, NOISE_STREAM, TABLE_STREAM, EPOCH_STREAM = range(5)
 # These lie beyond any epoch.
 MEMBER_STREAM, SUBSAMPLE_STREAM, SCORE_STREAM, SCALING_STREAM = range(2**40, 2**40 + 4)
-START_STREAM = 2**40 + 4
+START_STREAM, DENSITY_STREAM = range(2**40 + 4, 2**40 + 6)
 
 # Two odd 64-bit constants (of SplitMix64, Steele et al. 2014), as signed integers.
 _MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
@@ -129,3 +130,14 @@ class RandomTable:
 def table_offsets(keys: Tensor, salt: Tensor | int) -> Tensor:
     """An offset into a :class:`RandomTable` for each key."""
     return mix(keys, salt) & (RandomTable.SIZE - 1)
+
+
+def spread_normal(n: int, width: int) -> Tensor:
+    """Rows of standard normal numbers, (n, width), float64, always the same ones.
+
+    From a Sobol sequence: spread evenly, so that few of them average well.
+    """
+    uniform = torch.quasirandom.SobolEngine(width, scramble=True, seed=0).draw(
+        n, dtype=torch.float64
+    )
+    return torch.erfinv(2.0 * uniform.clamp(1e-6, 1 - 1e-6) - 1.0) * math.sqrt(2.0)

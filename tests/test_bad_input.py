@@ -9,7 +9,12 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from skae import AutoencoderAnomalyDetector, AutoencoderTransformer, DenoisingAutoencoder
+from skae import (
+    AutoencoderAnomalyDetector,
+    AutoencoderTransformer,
+    DenoisingAutoencoder,
+    VariationalAutoencoder,
+)
 from skae.exceptions import DivergenceError
 
 RNG = np.random.default_rng(0)
@@ -22,7 +27,12 @@ SMALL = {
     "random_state": 0,
     "device": "cpu",
 }
-CLASSES = [AutoencoderTransformer, DenoisingAutoencoder, AutoencoderAnomalyDetector]
+CLASSES = [
+    AutoencoderTransformer,
+    DenoisingAutoencoder,
+    VariationalAutoencoder,
+    AutoencoderAnomalyDetector,
+]
 each_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 
 

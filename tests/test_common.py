@@ -1,13 +1,23 @@
-"""scikit-learn's own checks, for all three estimators, no expected failure."""
+"""scikit-learn's own checks, for all four estimators, no expected failure."""
 
 import pytest
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skae import AutoencoderAnomalyDetector, AutoencoderTransformer, DenoisingAutoencoder
+from skae import (
+    AutoencoderAnomalyDetector,
+    AutoencoderTransformer,
+    DenoisingAutoencoder,
+    VariationalAutoencoder,
+)
 
-ESTIMATORS = [AutoencoderTransformer(), DenoisingAutoencoder(), AutoencoderAnomalyDetector()]
-TRANSFORMERS = ESTIMATORS[:2]
+ESTIMATORS = [
+    AutoencoderTransformer(),
+    DenoisingAutoencoder(),
+    VariationalAutoencoder(),
+    AutoencoderAnomalyDetector(),
+]
+TRANSFORMERS = ESTIMATORS[:3]
 
 
 @parametrize_with_checks(ESTIMATORS)

@@ -13,8 +13,17 @@ import skae.inspection
 import skae.io
 import skae.parquet
 
-CLASSES = [skae.AutoencoderTransformer, skae.DenoisingAutoencoder, skae.AutoencoderAnomalyDetector]
-DISPLAYS = [skae.inspection.AnomalyScoreDisplay, skae.inspection.ContributionDisplay]
+CLASSES = [
+    skae.AutoencoderTransformer,
+    skae.DenoisingAutoencoder,
+    skae.VariationalAutoencoder,
+    skae.AutoencoderAnomalyDetector,
+]
+DISPLAYS = [
+    skae.inspection.AnomalyScoreDisplay,
+    skae.inspection.ContributionDisplay,
+    skae.inspection.LatentWalkDisplay,
+]
 FUNCTIONS = [skae.io.save, skae.export.to_onnx, skae.checkpoints.resumable_fit]
 OTHERS = [skae.codec.LatentCodec, skae.parquet.ParquetRows]
 METHODS = [

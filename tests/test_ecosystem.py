@@ -26,7 +26,12 @@ from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.utils.validation import _get_feature_names
 
-from skae import AutoencoderAnomalyDetector, AutoencoderTransformer, DenoisingAutoencoder
+from skae import (
+    AutoencoderAnomalyDetector,
+    AutoencoderTransformer,
+    DenoisingAutoencoder,
+    VariationalAutoencoder,
+)
 
 IRIS, SPECIES = load_iris(return_X_y=True)
 RNG = np.random.default_rng(0)
@@ -40,9 +45,14 @@ SMALL = {
     "random_state": 0,
     "device": "cpu",
 }
-CLASSES = [AutoencoderTransformer, DenoisingAutoencoder, AutoencoderAnomalyDetector]
+CLASSES = [
+    AutoencoderTransformer,
+    DenoisingAutoencoder,
+    VariationalAutoencoder,
+    AutoencoderAnomalyDetector,
+]
 each_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
-TRANSFORMERS = CLASSES[:2]
+TRANSFORMERS = CLASSES[:3]
 each_transformer = pytest.mark.parametrize("cls", TRANSFORMERS, ids=lambda cls: cls.__name__)
 
 

@@ -15,11 +15,12 @@ FLOORS = [
     [["randomness"], ["device"]],
     [["data.spec"], ["data.validate"], ["data.sources"]],
     [["data.scale"]],
-    [["data.batches"], ["data.patches"]],
+    [["data.batches"], ["data.patches"], ["data.columns"]],
     [["data.stream"]],
     [
         [
             "networks.activations",
+            "networks.latents",
             "networks.products",
             "networks.dense",
             "networks.principal",
@@ -47,6 +48,7 @@ FLOORS = [
     [
         ["scoring"],
         ["maps"],
+        ["density"],
         [
             "coding.entropy",
             "coding.layout",
@@ -58,7 +60,8 @@ FLOORS = [
     ],
     [["_callbacks"], ["_parameters"], ["_settings"], ["_together"]],
     [["_base"]],
-    [["_transformer", "_denoiser"], ["_detector"]],
+    [["_sampling"]],
+    [["_transformer", "_denoiser", "_variational"], ["_detector"]],
     [
         ["inspection"],
         ["segmentation"],

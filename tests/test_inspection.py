@@ -4,12 +4,17 @@ import builtins
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_iris
+from sklearn.datasets import load_digits, load_iris
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 
 from skae import AutoencoderAnomalyDetector, AutoencoderTransformer
-from skae.inspection import AnomalyScoreDisplay, ContributionDisplay, LatentSizeDisplay
+from skae.inspection import (
+    AnomalyScoreDisplay,
+    ContributionDisplay,
+    LatentSizeDisplay,
+    LatentWalkDisplay,
+)
 
 X, Y = load_iris(return_X_y=True)
 
@@ -100,3 +105,28 @@ def test_curves_of_an_autoencoder_and_of_pca_on_one_picture():
     assert labels == ["AutoencoderTransformer", "PCA"]
     with pytest.raises(ValueError, match="ordered=True"):
         LatentSizeDisplay.from_estimator(AutoencoderTransformer(n_components=2).fit(X))
+
+
+@pytest.mark.parametrize("as_rows", [False, True])
+def test_walk_decodes_one_latent_at_a_time(as_rows):
+    images = load_digits().images
+    X = images.reshape(len(images), -1) if as_rows else images
+    estimator = AutoencoderTransformer(
+        n_components=4, max_epochs=3, random_state=0, image_shape=(8, 8) if as_rows else None
+    ).fit(X)
+    display = LatentWalkDisplay.from_estimator(estimator, X, n_latents=3, n_steps=5)
+    codes = estimator.transform(X)
+    assert display.latents.tolist() == np.argsort(-codes.std(axis=0))[:3].tolist()
+    middle = estimator.inverse_transform(codes.mean(axis=0)[None]).reshape(8, 8)
+    np.testing.assert_allclose(display.walks[1, 2], middle, rtol=1e-4, atol=1e-4)
+    end = codes.mean(axis=0)
+    end[display.latents[1]] += 2 * codes.std(axis=0)[display.latents[1]]
+    expected = estimator.inverse_transform(end[None]).reshape(8, 8)
+    np.testing.assert_allclose(display.walks[1, -1], expected, rtol=1e-4, atol=1e-4)
+    assert display.ax_.images[0].get_array().shape == (27, 45)
+
+
+def test_walk_of_a_table_is_a_map_of_its_columns():
+    estimator = AutoencoderTransformer(n_components=2, max_epochs=3, random_state=0).fit(X)
+    display = LatentWalkDisplay.from_estimator(estimator, X, n_steps=5)
+    assert display.ax_.images[0].get_array().shape == (10, 4)

@@ -11,7 +11,12 @@ from sklearn.base import clone
 from sklearn.preprocessing import QuantileTransformer
 from torch import nn
 
-from skae import AutoencoderAnomalyDetector, AutoencoderTransformer, DenoisingAutoencoder
+from skae import (
+    AutoencoderAnomalyDetector,
+    AutoencoderTransformer,
+    DenoisingAutoencoder,
+    VariationalAutoencoder,
+)
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(300, 8)) @ RNG.normal(size=(8, 8))
@@ -40,6 +45,7 @@ KINDS = {
     "transformer": AutoencoderTransformer(**SMALL),
     "denoiser": DenoisingAutoencoder(**SMALL, noise="gaussian"),
     "detector": AutoencoderAnomalyDetector(**SMALL),
+    "variational": VariationalAutoencoder(**SMALL, latent_l1=1e-3, early_stopping=True),
     "batch normalization": AutoencoderTransformer(**SMALL, normalization="batch", dropout=0.1),
     "layer normalization": AutoencoderAnomalyDetector(
         **SMALL, normalization="layer", loss="huber", activation="gelu"

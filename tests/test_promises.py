@@ -22,7 +22,12 @@ from sklearn.base import clone
 from torch import nn
 
 import skae.inference
-from skae import AutoencoderAnomalyDetector, AutoencoderTransformer, DenoisingAutoencoder
+from skae import (
+    AutoencoderAnomalyDetector,
+    AutoencoderTransformer,
+    DenoisingAutoencoder,
+    VariationalAutoencoder,
+)
 from skae._base import BaseAutoencoder
 from skae.exceptions import DivergenceError
 from skae.training.monitor import Monitor
@@ -60,6 +65,7 @@ KINDS = {
     "transformer": AutoencoderTransformer(**SMALL),
     "denoiser": DenoisingAutoencoder(**SMALL),
     "detector": AutoencoderAnomalyDetector(**SMALL),
+    "variational": VariationalAutoencoder(**SMALL, early_stopping=True),
     "dropout": AutoencoderTransformer(**SMALL, dropout=0.2, normalization="layer"),
     "early_stopping": AutoencoderTransformer(**SMALL, early_stopping=True, normalization="batch"),
     "user_modules": AutoencoderTransformer(**SMALL, network=dropping_pair),

@@ -4,6 +4,7 @@ Built as torch modules, and trained by autograd like a user's own. Unlike those
 they draw their weights from a local generator.
 """
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -48,6 +49,10 @@ class ImageBuilder:
     def build(self, input_shape: Shape, n_components: int) -> tuple[nn.Module, nn.Module]:
         raise NotImplementedError
 
+    def for_draws(self) -> "ImageBuilder":
+        """The builder of a variational network."""
+        raise NotImplementedError
+
     def draw(self, modules: Iterable[nn.Module], rng: torch.Generator) -> None:
         """Fill in the first weights: uniform up to 1 / sqrt(fan in), biases zero."""
         for module in modules:
@@ -75,7 +80,18 @@ class ImageBuilder:
 
 @dataclass(frozen=True)
 class ConvBuilder(ImageBuilder):
-    """Stages of stride two down to a dense latent layer, and their mirror image."""
+    """Stages of stride two down to a dense latent layer, and their mirror image.
+
+    Attributes
+    ----------
+    variational : bool
+        Whether the encoder gives two numbers a latent.
+    """
+
+    variational: bool = False
+
+    def for_draws(self) -> ImageBuilder:
+        return dataclasses.replace(self, variational=True)
 
     def build(self, input_shape: Shape, n_components: int) -> tuple[nn.Module, nn.Module]:
         n_channels, *size = input_shape
@@ -91,7 +107,7 @@ class ConvBuilder(ImageBuilder):
             up = nn.ConvTranspose2d(before, after, kernel_size=4, stride=2, padding=1)
             decoder.insert(0, nn.Sequential(up, *(self.after(after) if i else [])))
         n_inner = inner[0] * inner[1] * inner[2]
-        encoder += [nn.Flatten(), nn.Linear(n_inner, n_components)]
+        encoder += [nn.Flatten(), nn.Linear(n_inner, n_components * (1 + self.variational))]
         entry = [nn.Linear(n_components, n_inner), nn.Unflatten(1, inner)]
         if self.channels:
             entry += self.after(inner[0])

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from skae.networks.activations import ACTIVATIONS
+from skae.networks.latents import halves
 from skae.networks.products import product
 from skae.randomness import WEIGHTS_STREAM, generator
 
@@ -49,6 +50,8 @@ class DenseSpec:
         Keep this many of the largest latents of a row, set the others to zero.
     ordered : bool
         Train each row with its first latents alone, a random number of them.
+    variational : bool
+        The encoder gives means and log variances, from which latents are drawn.
     """
 
     n_features: int
@@ -59,6 +62,7 @@ class DenseSpec:
     dropout: float = 0.0
     sparsity: int | None = None
     ordered: bool = False
+    variational: bool = False
 
     @property
     def n_members(self) -> int:
@@ -75,6 +79,15 @@ class DenseSpec:
         return (self.n_features, *hidden, self.n_latents, *reversed(hidden), self.n_features)
 
     @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Outputs and inputs of every linear layer."""
+        shapes = [(b, a) for a, b in zip(self.widths, self.widths[1:], strict=False)]
+        if self.variational:
+            outputs, inputs = shapes[self.depth - 1]
+            shapes[self.depth - 1] = (2 * outputs, inputs)
+        return shapes
+
+    @property
     def depth(self) -> int:
         """Number of linear layers of the encoder (and of the decoder)."""
         return len(self.hidden_layer_sizes) + 1
@@ -85,7 +98,7 @@ class DenseSpec:
     @property
     def flops(self) -> int:
         """Operations of one member's forward pass of one row."""
-        return 2 * sum(a * b for a, b in zip(self.widths, self.widths[1:], strict=False))
+        return 2 * sum(a * b for a, b in self.shapes)
 
 
 class Layer(NamedTuple):
@@ -110,16 +123,15 @@ def parameter_shapes(spec: DenseSpec) -> Iterator[tuple[int, str, tuple[int, int
 
     Weights come first, so that weight decay acts on one leading slice.
     """
-    k, widths = spec.n_members, spec.widths
-    layers = range(2 * spec.depth)
-    for i in layers:
-        yield i, "weight", (k, widths[i + 1], widths[i])
-    for i in layers:
-        yield i, "bias", (k, 1, widths[i + 1])
+    k, shapes = spec.n_members, spec.shapes
+    for i, (outputs, inputs) in enumerate(shapes):
+        yield i, "weight", (k, outputs, inputs)
+    for i, (outputs, _) in enumerate(shapes):
+        yield i, "bias", (k, 1, outputs)
     if spec.normalization:
-        for i in filter(spec.is_hidden, layers):
-            yield i, "gain", (k, 1, widths[i + 1])
-            yield i, "shift", (k, 1, widths[i + 1])
+        for i in filter(spec.is_hidden, range(len(shapes))):
+            yield i, "gain", (k, 1, shapes[i][0])
+            yield i, "shift", (k, 1, shapes[i][0])
 
 
 def split(spec: DenseSpec, flat: Tensor) -> list[Layer]:
@@ -230,7 +242,7 @@ class DenseNetwork:
         for i, layer in enumerate(self.layers):
             weight = layer.weight[member]
             if i == self.spec.depth - 1:
-                weight = weight[:latents]
+                weight = weight[: latents * (1 + self.spec.variational)]
             elif i == self.spec.depth:
                 weight = weight[:, :latents]
             bound = weight.shape[1] ** -0.5
@@ -297,10 +309,16 @@ class DenseNetwork:
 
     def encode(self, x: Tensor) -> Tensor:
         """Latents (K, n, n_latents) of rows (n, n_features) or (K, n, n_features)."""
+        if self.spec.variational:
+            return self.posterior(x)[0]
         z = self._forward(range(self.spec.depth), self._stacked(x))
         if self.spec.sparsity is not None:
             return z.mul_(top_k_mask(z, self.spec.sparsity, self.latent_mask))
         return z if self.latent_mask is None else z.mul_(self.latent_mask)
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance of the latents, (K, n, n_latents) each."""
+        return halves(self._forward(range(self.spec.depth), self._stacked(x)))
 
     def decode(self, z: Tensor) -> Tensor:
         """Outputs (K, n, n_features) of latents (n, n_latents) or (K, n, n_latents)."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from skae.networks.dense import top_k_mask
+from skae.networks.latents import Mean, NormalDraws, divergence, drawn, halves
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class ModuleSpec:
     sparsity : int or None
     compile : bool
         Whether to compile both modules with ``torch.compile``.
+    variational : bool
+        The encoder gives means and log variances, from which latents are drawn.
     """
 
     builder: Callable[[tuple[int, ...], int], tuple[nn.Module, nn.Module]]
@@ -35,6 +38,7 @@ class ModuleSpec:
     n_components: int
     sparsity: int | None = None
     compile: bool = False
+    variational: bool = False
 
     @property
     def n_latents(self) -> int:
@@ -102,10 +106,21 @@ class ModuleNetwork:
 
     def codes(self, x: Tensor, n_kept: int = 0) -> Tensor:
         """Latents (n, n_components), ``n_kept`` of a row where they are sparse."""
-        z = self.pair["encoder"](self.shaped(x.reshape(-1, *x.shape[-1:])))
+        z = self.encoded(x)
+        if self.spec.variational:
+            return halves(z)[0]
         if self.spec.sparsity is None:
             return z
         return z * top_k_mask(z.detach(), n_kept or self.spec.sparsity)
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance of the latents, (1, n, n_components) each."""
+        self.train(False)
+        return halves(self.encoded(x)[None])
+
+    def encoded(self, x: Tensor) -> Tensor:
+        """What the encoder gives, twice as wide as the latents if they are drawn."""
+        return self.pair["encoder"](self.shaped(x.reshape(-1, *x.shape[-1:])))
 
     def outputs(self, z: Tensor) -> Tensor:
         y = self.pair["decoder"](z)
@@ -119,7 +134,10 @@ class ModuleNetwork:
 
     def modules(self, member: int = 0) -> tuple[nn.Module, nn.Module]:
         self.train(False)
-        return self.pair["encoder"], self.pair["decoder"]
+        encoder = self.pair["encoder"]
+        if self.spec.variational:
+            encoder = nn.Sequential(encoder, Mean()).eval()
+        return encoder, self.pair["decoder"]
 
     def shaped(self, x: Tensor) -> Tensor:
         """Rows are channels last, torch's convolutions channels first."""
@@ -131,9 +149,13 @@ class ModuleNetwork:
     def _check_shapes(self, dtype: torch.dtype, device: torch.device) -> None:
         shape, latents = self.spec.input_shape, self.spec.n_components
         rows = torch.zeros(2, int(torch.Size(shape).numel()), dtype=dtype, device=device)
-        z = self._probe("encoder", self.shaped(rows), f"(2, n_components) = (2, {latents})")
-        if z.shape != (2, latents):
-            self._refuse("encoder", z.shape, f"(2, n_components) = (2, {latents})")
+        wide = f"(2, n_components) = (2, {latents})"
+        if self.spec.variational:
+            wide = f"(2, 2 * n_components) = (2, {2 * latents}), means and log variances"
+        z = self._probe("encoder", self.shaped(rows), wide)
+        if z.shape != (2, latents * (1 + self.spec.variational)):
+            self._refuse("encoder", z.shape, wide)
+        z = z[:, :latents]
         expected = f"the input's shape, {(2, *shape)}"
         y = self._probe("decoder", z, expected)
         if y.shape[:1] != (2,) or y.numel() != rows.numel():
@@ -206,6 +228,8 @@ class ModuleStep:
         self.gradient = torch.empty_like(self.input)
         self.latent_gradient = self.input.new_zeros(1, batch_size, network.spec.n_components)
         self.offsets = torch.zeros(batch_size, dtype=torch.int64, device=like.device)
+        if network.spec.variational:
+            self.posterior = ModulePosterior(network, self.offsets, self.latent_gradient)
 
     def forward(self) -> None:
         self.network.train(True)
@@ -218,7 +242,10 @@ class ModuleStep:
             cache_enabled=False,
         )
         with torch.enable_grad(), half:
-            self._z = self.network.codes(self.input[0], self.n_kept)
+            if self.network.spec.variational:
+                self._z = self.posterior.draw(self.network, self.input[0])
+            else:
+                self._z = self.network.codes(self.input[0], self.n_kept)
             self.latents = self._z.detach()[None]
             self._y = self.network.outputs(self._overwritten())
         self.output = self._y.detach()[None]
@@ -237,4 +264,25 @@ class ModuleStep:
         if self._latent_penalty:
             roots.append(self._z)
             gradients.append(self.latent_gradient[0].to(self._z.dtype))
+        if self.network.spec.variational:
+            roots.append(self.posterior.divergences)
+            gradients.append(self.posterior.divergence_gradient[0, :, 0])
         torch.autograd.backward(roots, gradients)
+
+
+class ModulePosterior:
+    """The counterpart of :class:`~skae.networks.latents.Posterior`, by autograd."""
+
+    def __init__(self, network: ModuleNetwork, offsets: Tensor, latents: Tensor):
+        self._offsets, self._noise = offsets, torch.empty_like(latents[0])
+        self._draws = NormalDraws(network.spec.n_components, latents)
+        self.divergence_gradient = latents.new_zeros(*latents.shape[:-1], 1)
+
+    def draw(self, network: ModuleNetwork, x: Tensor) -> Tensor:
+        self._draws.fill(self._offsets, self._noise)
+        mean, log_variance = (half.to(x.dtype) for half in halves(network.encoded(x)))
+        self.divergences = divergence(mean, log_variance)
+        return drawn(mean, log_variance, self._noise)
+
+    def divergence(self) -> Tensor:
+        return self.divergences.detach()[None]

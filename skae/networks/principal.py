@@ -36,7 +36,8 @@ class PrincipalAxes(NamedTuple):
 def passes_lines(spec: DenseSpec) -> bool:
     """Whether a linear map can be passed through the network."""
     linear = spec.activation in _PASSING or not spec.hidden_layer_sizes
-    return linear and spec.normalization is None and spec.sparsity is None
+    plain = spec.normalization is None and spec.sparsity is None and not spec.variational
+    return linear and plain
 
 
 def principal_axes(x: Tensor, weights: Tensor | None, n_axes: int, seed: int) -> PrincipalAxes:

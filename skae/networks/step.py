@@ -20,6 +20,7 @@ from skae.networks.dense import (
     split,
     top_k_mask,
 )
+from skae.networks.latents import Posterior
 from skae.networks.products import input_gradient, product, weight_gradient
 from skae.randomness import TABLE_STREAM, RandomTable, generator, table_offsets
 
@@ -49,9 +50,11 @@ class DenseStep:
     gradient : Tensor
         Gradient of the loss by ``output``; filled by the caller before :meth:`backward`.
     offsets : Tensor of shape (K * batch_size,)
-        Random offsets of the rows, read by dropout.
+        Random offsets of the rows, read by dropout and by what draws latents.
     n_kept : int
         Sparse latents that are kept of a row; ``sparsity``, unless the caller sets it.
+    posterior : Posterior
+        What draws the latents of a variational network.
     """
 
     def __init__(
@@ -109,6 +112,9 @@ class DenseStep:
             x, block = self._linear(layer, gradient, x, is_first=i == 0)
             blocks.append(block)
             if i == spec.depth - 1:
+                if spec.variational:
+                    x, block = self._draw(x)
+                    blocks.append(block)
                 block = self._latent(x)
                 self.latents = x
                 blocks.append(block)
@@ -153,6 +159,17 @@ class DenseStep:
             return g
 
         return a, backward
+
+    def _draw(self, codes: Tensor) -> tuple[Tensor, Backward]:
+        """Draw latents from what the encoder says of them."""
+        self.posterior = posterior = Posterior(codes, self.offsets)
+        self._forward.append(posterior.forward)
+
+        def backward(g: Tensor) -> Tensor:
+            self._backward.append(partial(posterior.backward, g))
+            return posterior.gradient
+
+        return posterior.latents, backward
 
     def _latent(self, z: Tensor) -> Backward:
         """Mask the latents, in place, and let a penalty's gradient in."""

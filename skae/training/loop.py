@@ -12,6 +12,7 @@ from skae.data.batches import Rows
 from skae.losses import LOSSES, Loss
 from skae.networks.build import Network, draws_globally, make_step
 from skae.networks.dense import DenseNetwork, member_values
+from skae.networks.latents import divergence
 from skae.noise import Corrupt, ImageSpace, make_noise
 from skae.randomness import (
     EPOCH_STREAM,
@@ -113,8 +114,9 @@ class _Run:
         horizon = self._plan.max_epochs * self._epoch_steps
         earlier = self._state.n_steps + 1
         for done, (index, offset, loss) in enumerate(pieces):
-            self._batches[index.shape[1]].compute_gradients(index, offset, loss)
-            self._optimizer.step(earlier + done, schedule((self._begun + done) / horizon))
+            progress = (self._begun + done) / horizon
+            self._batches[index.shape[1]].compute_gradients(index, offset, loss, progress)
+            self._optimizer.step(earlier + done, schedule(progress))
         self._begun += len(sizes)
         self._state.n_steps += len(sizes)
         return self._mean_loss(losses, order)
@@ -154,6 +156,8 @@ class _Run:
                 target.nan_to_num_(0.0)
             values = loss.value(network.decode(network.encode(target)), target)
             losses.append((values if observed is None else values * observed).sum(-1))
+            if self._plan.beta is not None:
+                losses[-1] += self._plan.beta * divergence(*network.posterior(target))
         return self._mean_loss(torch.cat(losses, 1), held_out)
 
     def _mean_loss(self, losses: Tensor, index: Tensor) -> tuple[Tensor, Tensor | int]:
@@ -223,8 +227,12 @@ class _Batch:
         n_cells = size * clean.shape[2] * rows.observed_share
         self._scale = clean.new_full((1, 1, 1), self._loss.scale / n_cells)
         self._penalty_scale = clean.new_full((1, 1, 1), plan.latent_l1 / size)
+        self._beta, self._warm_up = plan.beta, plan.kl_warm_up
+        self._divergence_scale = clean.new_full((1, 1, 1), (plan.beta or 0.0) / n_cells)
 
-    def compute_gradients(self, index: Tensor, offsets: Tensor, losses: Tensor) -> None:
+    def compute_gradients(
+        self, index: Tensor, offsets: Tensor, losses: Tensor, progress: float
+    ) -> None:
         """Fill the gradients from the rows of ``index``, (K, size), and their ``losses``."""
         step, clean, observed = self.step, self._clean, self._observed
         rows = index.reshape(-1)
@@ -247,10 +255,17 @@ class _Batch:
             step.gradient.mul_(observed)
         torch.sum(values, -1, out=losses)
         scale, penalty_scale = self._scale, self._penalty_scale
+        divergence_scale = self._divergence_scale
         if self._rows.weights is not None:
             weights = self._rows.weights[rows].view(*index.shape, 1)
             scale, penalty_scale = scale * weights, penalty_scale * weights
+            divergence_scale = divergence_scale * weights
         step.gradient.mul_(scale)
+        if self._beta is not None:
+            # Counted in full from the first step on, so that losses can be compared.
+            losses.add_(step.posterior.divergence(), alpha=self._beta)
+            share = min(1.0, progress / self._warm_up) if self._warm_up else 1.0
+            step.posterior.divergence_gradient.copy_(divergence_scale).mul_(share)
         if self._latent_l1:
             torch.sign(step.latents, out=step.latent_gradient).mul_(penalty_scale)
         step.backward()

@@ -16,6 +16,9 @@ from skae.noise import Noise
 class TrainingPlan:
     """Everything that the loop is told; resolved, no "auto" left.
 
+    ``beta`` weighs the divergence of drawn latents; it rises to that over a share
+    ``kl_warm_up`` of the steps. None is for latents that are not drawn.
+
     Rates are one entry a member; each is trained on ``max_samples`` rows of its own,
     or on all. Where members have different data, ``first_rows`` says where those of
     each begin. Rows that are read in blocks have a ``block_length``.
@@ -38,6 +41,8 @@ class TrainingPlan:
     noise: Noise | tuple[Noise, ...] | None = None
     noise_level: float | tuple[float, ...] = 0.0
     image_shape: tuple[int, ...] | None = None
+    beta: float | None = None
+    kl_warm_up: float = 0.0
     max_samples: int | None = None
     first_rows: tuple[int, ...] = ()
     block_length: int | None = None

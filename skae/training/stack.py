@@ -59,7 +59,9 @@ def _kind(job: Job) -> Hashable:
     if not isinstance(network, DenseNetwork) or callable(plan.noise) or plan.block_length:
         return id(job)
     spec = network.spec
-    if spec.sparsity is None:  # It is annealed from the number of latents.
+    # Sparsity is annealed from the number of latents; the halves of what a variational encoder
+    # gives must be of one size.
+    if spec.sparsity is None and not spec.variational:
         spec = dataclasses.replace(spec, n_components=())
     alike = dataclasses.replace(plan, learning_rates=(), weight_decays=(), seeds=())
     # What a noise and missing cells count is counted over the rows of all members.

@@ -1,0 +1,162 @@
+"""New rows: drawn from a density of the latents, or on the way from one row to another."""
+
+from numbers import Integral
+from typing import Any, Self
+
+import numpy as np
+from sklearn import get_config
+from sklearn.utils.validation import check_is_fitted
+
+from skae._base import BaseAutoencoder
+from skae.data.columns import Ranges, as_array, as_frame, dtypes_of
+from skae.density import Mixture, draw, fit_density
+from skae.randomness import DENSITY_STREAM, draw_seed, subsamples
+
+# Rows whose latents a density is fitted on, at most.
+_DENSITY_ROWS = 10_000
+
+
+class SamplingAutoencoder(BaseAutoencoder):
+    """What makes rows out of latents that no row was encoded to; not for use by itself."""
+
+    _fitted_types = {
+        **BaseAutoencoder._fitted_types,
+        "_density": Mixture | None,
+        "_ranges": Ranges,
+        "_dtypes": np.ndarray,
+    }
+
+    latent_density: Any
+
+    def sample(self, n_samples=1, random_state=None):
+        """Draw new rows.
+
+        Latents are drawn from the density, and decoded.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of rows.
+        random_state : int, RandomState instance or None, default=None
+            Seed of the draws; None takes fresh entropy.
+
+        Returns
+        -------
+        X : ndarray or DataFrame of shape (n_samples, n_features_in_), or images
+            Rows like the training rows: in their units, dtypes and, column by column,
+            within the range seen; whole numbers where a column held no others. A
+            DataFrame if ``set_output`` asks for one.
+
+        Raises
+        ------
+        ValueError
+            If there is no density of the latents (``network="unet"``, or a truncated
+            copy whose density is an estimator of your own).
+        """
+        check_is_fitted(self)
+        n_samples = _count("n_samples", n_samples, 1)
+        if self._density is None:
+            raise ValueError(
+                f"There is no density of the {self.n_components_} latents to sample from. Use a "
+                f"network with a bottleneck, or fit a density with fit_density."
+            )
+        latents = draw(self._density, n_samples, np.random.default_rng(draw_seed(random_state)))
+        return self._like_training_rows(self._model.decode(latents))
+
+    def interpolate(self, a, b, steps=10):
+        """Rows on the straight way from one row to another, in the latents.
+
+        Parameters
+        ----------
+        a : array-like or DataFrame of shape (n_samples, n_features), or images
+            Where the ways begin.
+        b : array-like or DataFrame of the shape of ``a``
+            Where they end.
+        steps : int, default=10
+            Rows on each way, ends included; at least 2.
+
+        Returns
+        -------
+        X : ndarray or DataFrame of shape (n_samples * steps, n_features_in_), or images
+            One way after another, as :meth:`sample` gives rows. The ends are
+            reconstructions of ``a`` and ``b``.
+        """
+        check_is_fitted(self)
+        steps = _count("steps", steps, 2)
+        first, last = (self._model.encode(self._check_X(rows)) for rows in (a, b))
+        if first.shape != last.shape:
+            raise ValueError(
+                f"a has {len(first)} rows and b {len(last)}. Pass as many of one as of the other."
+            )
+        share = np.linspace(0, 1, steps, dtype=first.dtype)[:, None]
+        ways = (1 - share) * first[:, None] + share * last[:, None]
+        return self._like_training_rows(self._model.decode(ways.reshape(-1, first.shape[1])))
+
+    def fit_density(self, X, y=None, sample_weight=None) -> Self:
+        """Fit the density of the latents on other rows, without training.
+
+        :meth:`sample` then draws rows like these: those of one class, say.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+            Rows.
+        y : None
+            Ignored; here for the API's sake.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+        """
+        check_is_fitted(self)
+        self._validate_params()
+        if isinstance(self.latent_density, str) and self.latent_density == "prior":
+            raise ValueError(
+                "latent_density='prior' is not fitted. Set latent_density='gmm', say, before."
+            )
+        rows, weights = self._check_weights(sample_weight, self._check_X(X))
+        self._fit_density(rows, weights, draw_seed(self.random_state))
+        return self
+
+    def _check_X(self, X, reset: bool = False) -> Any:
+        rows = super()._check_X(X, reset)
+        if reset:
+            self._dtypes = dtypes_of(X, rows)
+        return rows
+
+    def _fit_density(self, X: Any, weights: np.ndarray | None, seed: int) -> None:
+        some = subsamples(X.shape[0], _DENSITY_ROWS, (seed,), DENSITY_STREAM)[0].numpy()
+        X = X if len(some) == X.shape[0] else X[some]
+        weights = None if weights is None else weights[some]
+        density = None
+        if self._has_bottleneck():
+            density = fit_density(self.latent_density, self._model.encode(X), weights, seed)
+        self._density, self._ranges = density, Ranges.of(X)
+
+    def _has_bottleneck(self) -> bool:
+        return self.network != "unet"
+
+    def _truncate_density(self, size: int) -> None:
+        """Of the first latents alone; another estimator's cannot be cut."""
+        density = getattr(self, "_density", None)
+        self._density = density.truncated(size) if isinstance(density, Mixture) else None
+
+    def _like_training_rows(self, decoded: np.ndarray) -> Any:
+        values = self._ranges.restored(decoded)
+        config = getattr(self, "_sklearn_output_config", {})
+        library = config.get("transform", get_config()["transform_output"])
+        if library == "default" or len(self._input.caller_shape) > 1:
+            rows = as_array(values, self._dtypes)
+            return rows.reshape(-1, *self._input.caller_shape)
+        numbered = [f"x{i}" for i in range(values.shape[1])]
+        names = getattr(self, "feature_names_in_", numbered)
+        return as_frame(values, self._dtypes, names, library)
+
+
+def _count(name: str, value: Any, least: int) -> int:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name}={value!r} must be a whole number of at least {least}.")
+    return int(value)

@@ -1,0 +1,202 @@
+"""Rows drawn from the latents: like the training rows in distribution, units, columns, dtypes."""
+
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_digits, load_iris
+from sklearn.mixture import BayesianGaussianMixture
+from sklearn.neighbors import KernelDensity
+
+from skae import AutoencoderTransformer, DenoisingAutoencoder, VariationalAutoencoder
+from skae.density import draw, fit_density
+from skae.io import load, save
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(300, 3)) @ RNG.normal(size=(3, 6)) + 5.0
+SMALL = {
+    "n_components": 3,
+    "hidden_layer_sizes": (16,),
+    "max_epochs": 60,
+    "random_state": 0,
+    "device": "cpu",
+}
+CLASSES = [AutoencoderTransformer, DenoisingAutoencoder, VariationalAutoencoder]
+each_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+DENSITIES = {
+    "gaussian": "gaussian",
+    "gmm": "gmm",
+    "kernels": KernelDensity(bandwidth=0.2),
+    "bayesian mixture": BayesianGaussianMixture(n_components=3, max_iter=500),
+}
+each_density = pytest.mark.parametrize("density", DENSITIES)
+
+
+@each_density
+def test_density_has_the_moments_of_what_it_was_fitted_on(density):
+    Z = RNG.normal(size=(2000, 3)) @ RNG.normal(size=(3, 3)) + [1.0, -2.0, 30.0]
+    fitted = fit_density(DENSITIES[density], Z, None, 0)
+    drawn = draw(fitted, 20_000, np.random.default_rng(0))
+    np.testing.assert_allclose(drawn.mean(axis=0), Z.mean(axis=0), atol=0.1)
+    np.testing.assert_allclose(np.cov(drawn.T), np.cov(Z.T), rtol=0.1, atol=0.15)
+
+
+def test_mixture_finds_clusters_that_a_gaussian_blurs():
+    Z = np.concatenate([RNG.normal(-10, 1, size=(500, 2)), RNG.normal(10, 1, size=(500, 2))])
+    between = {
+        kind: np.mean(np.abs(draw(fit_density(kind, Z, None, 0), 1000, RNG)[:, 0]) < 5)
+        for kind in ("gaussian", "gmm")
+    }
+    assert between["gmm"] < 0.01 < 0.2 < between["gaussian"]
+
+
+def test_density_heeds_weights_and_latents_that_do_not_vary():
+    Z = np.concatenate([np.zeros((500, 2)), np.ones((500, 2))])
+    for kind in ("gaussian", "gmm"):
+        drawn = draw(fit_density(kind, Z, np.repeat([0.0, 1.0], 500), 0), 100, RNG)
+        np.testing.assert_allclose(drawn, 1.0, atol=0.1)
+
+
+@each_density
+def test_drawn_rows_are_distributed_as_the_training_rows(density):
+    estimator = AutoencoderTransformer(**SMALL, latent_density=DENSITIES[density]).fit(X)
+    drawn = estimator.sample(5000, random_state=0)
+    np.testing.assert_allclose(drawn.mean(axis=0), X.mean(axis=0), atol=0.25)
+    np.testing.assert_allclose(np.corrcoef(drawn.T), np.corrcoef(X.T), atol=0.1)
+    assert (drawn.min(axis=0) >= X.min(axis=0)).all()
+    assert (drawn.max(axis=0) <= X.max(axis=0)).all()
+
+
+@each_density
+@each_class
+def test_draws_follow_from_random_state_also_after_a_pickle(cls, density):
+    estimator = cls(**SMALL | {"max_epochs": 2}, latent_density=DENSITIES[density]).fit(X)
+    expected = estimator.sample(7, random_state=3)
+    np.testing.assert_array_equal(estimator.sample(7, random_state=3), expected)
+    restored = pickle.loads(pickle.dumps(estimator))
+    np.testing.assert_array_equal(restored.sample(7, random_state=3), expected)
+    refitted = clone(estimator).fit(X)
+    np.testing.assert_array_equal(refitted.sample(7, random_state=3), expected)
+    assert not np.array_equal(estimator.sample(7, random_state=4), expected)
+    assert not np.array_equal(estimator.sample(7), estimator.sample(7))
+
+
+@pytest.mark.parametrize("density", ["gaussian", "gmm"])
+def test_draws_follow_from_random_state_also_after_a_safe_file(density, tmp_path):
+    estimator = AutoencoderTransformer(**SMALL | {"max_epochs": 2}, latent_density=density).fit(X)
+    save(estimator, tmp_path / "model.safetensors")
+    restored = load(tmp_path / "model.safetensors", device="cpu")
+    np.testing.assert_array_equal(restored.sample(7, 3), estimator.sample(7, 3))
+
+
+def test_density_of_ones_own_has_no_place_in_a_safe_file(tmp_path):
+    estimator = AutoencoderTransformer(**SMALL, latent_density=KernelDensity()).fit(X)
+    with pytest.raises(ValueError, match=r"latent_density=.*safe file"):
+        save(estimator, tmp_path / "model.safetensors")
+
+
+def test_images_come_back_as_images_in_their_dtype():
+    images = load_digits().images.astype(np.uint8)
+    estimator = AutoencoderTransformer(**SMALL | {"max_epochs": 5}, latent_density="gmm")
+    drawn = estimator.fit(images).sample(40, random_state=0)
+    assert drawn.shape == (40, 8, 8)
+    assert drawn.dtype == np.uint8
+    assert drawn.max() <= 16
+    assert drawn[:, :, 3:5].mean() > 3 * drawn[:, :, 0].mean()
+    rows = clone(estimator).fit(images.reshape(-1, 64)).sample(40, random_state=0)
+    np.testing.assert_array_equal(rows, drawn.reshape(40, 64))
+
+
+@pytest.mark.parametrize("name", ["pandas", "polars"])
+def test_tables_come_back_with_their_columns_and_dtypes(name):
+    library = pytest.importorskip(name)
+    iris, species = load_iris(return_X_y=True)
+    columns = {
+        "length": iris[:, 0],
+        "width": iris[:, 1].astype(np.float32),
+        "species": species,
+        "large": iris[:, 2] > 4,
+    }
+    frame = library.DataFrame(columns)
+    estimator = AutoencoderTransformer(**SMALL | {"n_components": 2})
+    drawn = estimator.set_output(transform=name).fit(frame).sample(200, random_state=0)
+    assert isinstance(drawn, library.DataFrame)
+    assert list(drawn.columns) == list(columns)
+    assert list(drawn.dtypes) == list(frame.dtypes)
+    assert set(drawn["species"]) == {0, 1, 2}
+    assert {float(v) for v in drawn["large"]} == {0.0, 1.0}
+    assert iris[:, 0].min() <= drawn["length"].min() < drawn["length"].max() <= iris[:, 0].max()
+    estimator.set_output(transform="default")
+    assert isinstance(estimator.sample(2), np.ndarray)
+
+
+def test_nullable_columns_stay_nullable():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(X[:, :3].round(), columns=list("abc")).astype("Int64")
+    frame.loc[::5, "b"] = pandas.NA
+    estimator = AutoencoderTransformer(**SMALL | {"n_components": 2}).set_output(transform="pandas")
+    drawn = estimator.fit(frame).sample(5)
+    assert list(drawn.dtypes) == list(frame.dtypes)
+
+
+def test_density_of_other_rows_gives_rows_like_them():
+    iris, species = load_iris(return_X_y=True)
+    estimator = AutoencoderTransformer(**SMALL).fit(iris)
+    for label in range(3):
+        own = iris[species == label]
+        drawn = estimator.fit_density(own).sample(500, random_state=0)
+        np.testing.assert_allclose(drawn.mean(axis=0), own.mean(axis=0), atol=0.15)
+        assert (drawn.max(axis=0) <= own.max(axis=0)).all()
+
+
+def test_interpolation_goes_from_one_reconstruction_to_the_other():
+    estimator = AutoencoderTransformer(**SMALL).fit(X)
+    ways = estimator.interpolate(X[:2], X[5:7], steps=5).reshape(2, 5, 6)
+    within = np.clip(estimator.reconstruct(X), X.min(axis=0), X.max(axis=0))
+    np.testing.assert_allclose(ways[:, 0], within[:2], rtol=1e-5)
+    np.testing.assert_allclose(ways[:, -1], within[5:7], rtol=1e-5)
+    middle = (estimator.transform(X[:2]) + estimator.transform(X[5:7])) / 2
+    expected = np.clip(estimator.inverse_transform(middle), X.min(axis=0), X.max(axis=0))
+    np.testing.assert_allclose(ways[:, 2], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("cls", CLASSES[:2])
+def test_truncated_copy_samples_from_its_latents(cls):
+    estimator = cls(**SMALL, ordered=True, latent_density="gmm").fit(X)
+    smaller = estimator.truncate(1)
+    drawn = smaller.sample(500, random_state=0)
+    assert drawn.shape == (500, 6)
+    latents = smaller.transform(X)
+    np.testing.assert_allclose(smaller._density.means.shape[1], latents.shape[1])
+    assert estimator.sample(3).shape == (3, 6)
+
+
+def test_without_a_bottleneck_there_is_nothing_to_sample():
+    images = load_digits().images[:20]
+    estimator = DenoisingAutoencoder(
+        network="unet", hidden_layer_sizes=(4,), max_epochs=1, device="cpu"
+    ).fit(images)
+    with pytest.raises(ValueError, match="network with a bottleneck"):
+        estimator.sample()
+
+
+@pytest.mark.parametrize("n_samples", [0, -1, 1.5, "3", True])
+def test_bad_number_of_samples_is_refused(n_samples):
+    estimator = AutoencoderTransformer(**SMALL | {"max_epochs": 1}).fit(X)
+    with pytest.raises(ValueError, match="n_samples="):
+        estimator.sample(n_samples)
+
+
+def test_bad_ends_and_steps_are_refused():
+    estimator = AutoencoderTransformer(**SMALL | {"max_epochs": 1}).fit(X)
+    with pytest.raises(ValueError, match="a has 2 rows and b 3"):
+        estimator.interpolate(X[:2], X[:3])
+    with pytest.raises(ValueError, match="steps=1"):
+        estimator.interpolate(X[:2], X[:2], steps=1)
+
+
+@pytest.mark.parametrize("density", ["normal", 3, object()])
+def test_bad_density_is_refused(density):
+    with pytest.raises(ValueError, match="latent_density"):
+        AutoencoderTransformer(**SMALL, latent_density=density).fit(X)

@@ -1,0 +1,246 @@
+"""VariationalAutoencoder: gradients, the bound, the prior."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from torch import nn
+
+from skae import VariationalAutoencoder
+from skae.losses import LOSSES
+from skae.networks.activations import ACTIVATIONS
+from skae.networks.build import make_step
+from skae.networks.dense import DenseNetwork, DenseSpec, split
+from skae.networks.latents import NormalDraws, divergence, halves
+from skae.networks.modules import ModuleNetwork, ModuleSpec
+from skae.randomness import RandomTable
+
+CPU = torch.device("cpu")
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(400, 2)) @ RNG.normal(size=(2, 6)) + 0.1 * RNG.normal(size=(400, 6))
+SMALL = {
+    "n_components": 3,
+    "hidden_layer_sizes": (16,),
+    "batch_size": 64,
+    "max_epochs": 40,
+    "random_state": 0,
+    "device": "cpu",
+}
+
+
+def wide_pair(input_shape, n_components):
+    encoder = nn.Sequential(nn.Linear(input_shape[0], 16), nn.SiLU(), nn.Linear(16, 6))
+    return encoder, nn.Sequential(nn.Linear(3, 16), nn.SiLU(), nn.Linear(16, input_shape[0]))
+
+
+# The divergence, and the gradients written out.
+
+
+def test_divergence_is_that_of_torch_and_zero_for_the_prior():
+    mean = torch.randn(5, 4, 3, dtype=torch.float64)
+    log_variance = torch.randn(5, 4, 3, dtype=torch.float64)
+    posterior = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
+    prior = torch.distributions.Normal(torch.zeros_like(mean), 1.0)
+    expected = torch.distributions.kl_divergence(posterior, prior).sum(-1)
+    torch.testing.assert_close(divergence(mean, log_variance), expected)
+    assert divergence(torch.zeros(1, 3), torch.zeros(1, 3)) == 0.0
+
+
+def _decoded(spec, layers, x):
+    for i, layer in enumerate(layers, spec.depth):
+        x = x @ layer.weight.transpose(1, 2) + layer.bias
+        if spec.is_hidden(i):
+            x = ACTIVATIONS[spec.activation].module()(x)
+    return x
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("scale", [1.0, 200.0], ids=["usual", "variances cut off"])
+@pytest.mark.parametrize("n_members", [1, 2])
+def test_gradient_equals_autograd(loss, scale, n_members):
+    spec = DenseSpec(7, (6, 5), (3,) * n_members, "tanh", variational=True)
+    network = DenseNetwork.initialize(spec, tuple(range(n_members)), torch.float64, CPU)
+    network.layers[spec.depth - 1].weight.mul_(scale)
+    gradients = torch.empty_like(network.parameters)
+    step = make_step(network, gradients, 9, torch.float64, latent_penalty=True)
+    rng = torch.Generator().manual_seed(1)
+    step.input.uniform_(-2, 2, generator=rng)
+    step.offsets.random_(RandomTable.SIZE, generator=rng)
+    step.latent_gradient.uniform_(-1, 1, generator=rng)
+    step.posterior.divergence_gradient.uniform_(0, 1, generator=rng)
+    target = torch.empty_like(step.input).uniform_(0, 1, generator=rng)
+    step.forward()
+    LOSSES[loss].slope(step.output, target, step.gradient)
+    step.gradient.mul_(LOSSES[loss].scale)
+    step.backward()
+
+    noise = torch.empty_like(step.latents)
+    NormalDraws(3, noise).fill(step.offsets, noise)
+    flat = network.parameters.clone().requires_grad_()
+    layers, x = split(spec, flat), step.input
+    for i, layer in enumerate(layers[: spec.depth]):
+        x = x @ layer.weight.transpose(1, 2) + layer.bias
+        x = torch.tanh(x) if spec.is_hidden(i) else x
+    mean, log_variance = x[..., :3], x[..., 3:].clamp(-20, 20)
+    assert bool((log_variance.abs() == 20).any()) == (scale > 1)
+    z = mean + torch.exp(log_variance / 2) * noise
+    output = _decoded(spec, layers[spec.depth :], z)
+    torch.testing.assert_close(step.output, output.detach())
+    torch.testing.assert_close(step.latents, z.detach())
+    kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(-1)
+    torch.testing.assert_close(step.posterior.divergence(), kl.detach())
+    total = LOSSES[loss].value(output, target).sum() + (z * step.latent_gradient).sum()
+    total = total + (kl * step.posterior.divergence_gradient[..., 0]).sum()
+    expected = torch.autograd.grad(total, flat)[0]
+    torch.testing.assert_close(gradients, expected, rtol=1e-9, atol=1e-10)
+
+
+def test_step_of_modules_draws_and_counts_what_the_dense_one_does():
+    dense = DenseNetwork.initialize(
+        DenseSpec(7, (16,), (3,), "silu", variational=True), (0,), torch.float64, CPU
+    )
+    modules = ModuleNetwork(ModuleSpec(wide_pair, (7,), 3, variational=True), torch.float64, CPU)
+    parameters = list(modules.pair.parameters())
+    for i, layer in enumerate(dense.layers):
+        parameters[2 * i].data.copy_(layer.weight[0])
+        parameters[2 * i + 1].data.copy_(layer.bias[0, 0])
+    results = []
+    for network in (dense, modules):
+        gradients = torch.zeros_like(network.parameters)
+        step = make_step(network, gradients, 9, torch.float64)
+        step.input.copy_(torch.linspace(-1, 1, 63).view(1, 9, 7))
+        step.offsets.copy_(torch.arange(9) * 1000)
+        step.posterior.divergence_gradient.fill_(0.3)
+        step.forward()
+        torch.sub(step.output, step.input, out=step.gradient)
+        step.backward()
+        results.append([step.latents, step.output, step.posterior.divergence(), gradients.norm()])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_halves_are_cut_off_where_exp_would_overflow():
+    _, log_variance = halves(torch.tensor([[0.0, 1e9], [0.0, -1e9]]))
+    assert log_variance.tolist() == [[20.0], [-20.0]]
+
+
+# What is learned.
+
+
+@pytest.mark.parametrize("network", ["mlp", wide_pair], ids=["dense", "modules"])
+def test_posterior_is_near_the_prior_and_rows_are_rebuilt(network):
+    estimator = VariationalAutoencoder(**SMALL, network=network).fit(X)
+    assert estimator.score(X) > 0.5
+    mean, log_variance = estimator._model.network.posterior(
+        torch.from_numpy((X - X.mean(0)) / X.std(0)).float()
+    )
+    # Over all rows together the latents have about the variance of the prior.
+    variance = mean[0].var(0) + log_variance[0].exp().mean(0)
+    np.testing.assert_allclose(variance.detach(), 1.0, atol=0.5)
+
+
+def test_more_beta_is_less_divergence_and_more_error():
+    fits = [VariationalAutoencoder(**SMALL, beta=beta).fit(X) for beta in (0.0, 0.1, 1.0, 10.0)]
+    spreads = [fit.transform(X).std(axis=0).sum() for fit in fits]
+    assert spreads == sorted(spreads, reverse=True)
+    scores = [fit.score(X) for fit in fits]
+    assert scores == sorted(scores, reverse=True)
+    # So much that the latents are given up.
+    assert spreads[-1] < 0.5
+
+
+def test_loss_curve_holds_the_divergence_that_training_minimises():
+    estimator = VariationalAutoencoder(**SMALL, kl_warm_up=0.0).fit(X)
+    assert estimator.loss_curve_[-1] == pytest.approx(-estimator.score_samples(X).mean(), rel=0.05)
+    without = -estimator.set_params(beta=0.0).score_samples(X).mean()
+    assert estimator.loss_curve_[-1] > 1.2 * without
+
+
+def test_warm_up_starts_without_the_divergence():
+    """In the first epochs the latents spread as without beta."""
+    spreads = {}
+    for warm_up in (0.0, 1.0):
+        options = SMALL | {"max_epochs": 40, "lr_schedule": "constant"}
+        estimator = VariationalAutoencoder(**options, beta=3.0, kl_warm_up=warm_up)
+        spreads[warm_up] = estimator.fit(X).transform(X).std(axis=0).max()
+    assert spreads[1.0] > spreads[0.0]
+
+
+def test_scores_are_the_bound_worked_out_by_hand():
+    estimator = VariationalAutoencoder(**SMALL, beta=0.5, precision="float64").fit(X)
+    encoder, decoder = estimator.encoder_, estimator.decoder_
+    rows = torch.from_numpy((X - X.mean(0)) / X.std(0))
+    mean, log_variance = (half[0] for half in estimator._model.network.posterior(rows))
+    torch.testing.assert_close(encoder(rows).detach(), mean)
+    rng = torch.Generator().manual_seed(0)
+    noise = torch.randn(4000, *mean.shape, generator=rng, dtype=torch.float64)
+    with torch.no_grad():
+        errors = (decoder(mean + (0.5 * log_variance).exp() * noise) - rows) ** 2
+    expected = errors.sum(-1).mean(0) + 0.5 * divergence(mean, log_variance)
+    scores = estimator.score_samples(X)
+    np.testing.assert_allclose(-scores.mean(), expected.mean() / 6, rtol=0.05)
+    assert np.corrcoef(-scores, expected)[0, 1] > 0.95
+
+
+def test_transform_and_scores_are_without_chance_and_outliers_score_low():
+    estimator = VariationalAutoencoder(**SMALL).fit(X)
+    for name in ("transform", "score_samples", "reconstruct"):
+        np.testing.assert_array_equal(getattr(estimator, name)(X), getattr(estimator, name)(X))
+    far = 8 * RNG.normal(size=X.shape)
+    assert np.median(estimator.score_samples(far)) < estimator.score_samples(X).min()
+
+
+def test_samples_of_the_prior_are_distributed_as_the_rows():
+    estimator = VariationalAutoencoder(**SMALL | {"max_epochs": 150}, beta=0.1).fit(X)
+    drawn = estimator.sample(4000, random_state=0)
+    np.testing.assert_allclose(drawn.mean(axis=0), X.mean(axis=0), atol=0.2)
+    np.testing.assert_allclose(np.corrcoef(drawn.T), np.corrcoef(X.T), atol=0.25)
+
+
+def test_density_of_the_latents_in_place_of_the_prior():
+    estimator = VariationalAutoencoder(**SMALL)
+    with pytest.raises(ValueError, match="'prior' is not fitted"):
+        clone(estimator).fit(X).fit_density(X)
+    some = X[X[:, 0] > X[:, 0].mean()]
+    estimator.fit(X).set_params(latent_density="gmm").fit_density(some)
+    drawn = estimator.sample(1000, random_state=0)
+    np.testing.assert_allclose(drawn.mean(axis=0), some.mean(axis=0), atol=0.3)
+
+
+def test_images_by_convolutions():
+    images = load_digits().images
+    estimator = VariationalAutoencoder(
+        network="conv", n_components=8, max_epochs=10, random_state=0, device="cpu", beta=0.1
+    ).fit(images)
+    assert estimator.score(images) > 0.6
+    assert estimator.transform(images).shape == (len(images), 8)
+    assert estimator.sample(3, random_state=0).shape == (3, 8, 8)
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    "changes", [{"ordered": True}, {"sparsity": 2}, {"n_components": 0.9}], ids=str
+)
+def test_ordered_and_sparse_latents_are_refused(changes):
+    with pytest.raises(ValueError, match="neither ordered nor sparse"):
+        VariationalAutoencoder(**SMALL | changes).fit(X)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("beta", -1.0), ("beta", None), ("beta", True), ("kl_warm_up", 1.5), ("network", "unet")],
+)
+def test_bad_parameters_are_refused(name, value):
+    with pytest.raises(ValueError, match=name):
+        VariationalAutoencoder(**SMALL | {name: value}).fit(X)
+
+
+def test_encoder_of_ones_own_gives_two_numbers_a_latent():
+    def narrow(input_shape, n_components):
+        return nn.Linear(6, n_components), nn.Linear(n_components, 6)
+
+    with pytest.raises(ValueError, match=r"2 \* n_components.*means and log variances"):
+        VariationalAutoencoder(**SMALL, network=narrow).fit(X)
