@@ -279,7 +279,9 @@ def minority(args):
             n = (y == 0).sum() - len(rare)
             for i, method in enumerate(names):
                 if method == "SMOTE":
-                    more = SMOTE(random_state=seed).fit_resample(X, y)
+                    more = SMOTE(k_neighbors=min(5, len(rare) - 1), random_state=seed).fit_resample(
+                        X, y
+                    )
                 elif method == "as it is":
                     more = X, y
                 else:
