@@ -1,6 +1,7 @@
-"""What all estimators share: the constructor's contract, fit, partial_fit and validation.
+"""What all estimators share: fit, partial_fit and validation.
 
-With ``_callbacks.py`` all that touches what scikit-learn keeps private.
+With ``_settings.py``, ``_callbacks.py`` and ``model_selection.py`` all that touches what
+scikit-learn keeps private.
 """
 
 import copy
@@ -8,18 +9,15 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, _fit_context
+from sklearn.base import _fit_context
 from sklearn.utils._param_validation import (
-    HasMethods,
-    Interval,
     Options,  # noqa: F401
     RealNotInt,  # noqa: F401
-    StrOptions,
 )
 from sklearn.utils.validation import (
     _check_sample_weight,
@@ -30,15 +28,14 @@ from sklearn.utils.validation import (
 from torch import nn
 
 from skae._callbacks import CallbackEpochs, CallbackSupportMixin
+from skae._settings import AutoencoderSettings
 from skae._together import already_fitted
 from skae.data.batches import Rows, load_rows
 from skae.data.scale import Scaler, fit_pixel_scaler, fit_scaler
-from skae.data.spec import InputSpec, sizes_of, with_channels
+from skae.data.spec import InputSpec, with_channels
 from skae.data.validate import as_rows, dense_chunks, image_shape_of
 from skae.device import computing, resolve_device, resolve_precision, trains_exactly
 from skae.inference import Model
-from skae.losses import LOSSES
-from skae.networks.activations import ACTIVATIONS
 from skae.networks.build import (
     Network,
     Spec,
@@ -48,15 +45,16 @@ from skae.networks.build import (
     initialize,
     restore,
 )
-from skae.networks.conv import BUILDERS, image_builder
-from skae.networks.dense import DenseSpec
-from skae.networks.modules import ModuleSpec
-from skae.randomness import draw_seed, member_seeds
-from skae.training import defaults
+from skae.networks.conv import BUILDERS
+from skae.networks.dense import DenseNetwork
+from skae.networks.principal import start_as_pca
+from skae.randomness import START_STREAM, subsamples
 from skae.training.monitor import Monitor, ProgressPrinter
-from skae.training.optimizers import OPTIMIZERS
-from skae.training.plan import SCHEDULES, SavedState, TrainingPlan, TrainState
+from skae.training.plan import SavedState, TrainingPlan, TrainState
 from skae.training.stack import Job, run
+
+# Rows whose principal axes a network starts with.
+_START_ROWS = 4096
 
 
 def all_or_nothing(method: Callable) -> Callable:
@@ -75,46 +73,8 @@ def all_or_nothing(method: Callable) -> Callable:
     return guarded
 
 
-class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
+class BaseAutoencoder(CallbackSupportMixin, AutoencoderSettings):
     """Base of the estimators; not for use by itself."""
-
-    _parameter_constraints: dict[str, list[Any]] = {
-        "n_components": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "hidden_layer_sizes": [
-            StrOptions({"auto"}),
-            "array-like",
-            Interval(Integral, 1, None, closed="left"),
-        ],
-        "network": [StrOptions({"auto", "mlp", "conv"}), callable],
-        "image_shape": [None, "array-like"],
-        "activation": [StrOptions(set(ACTIVATIONS))],
-        "loss": [StrOptions(set(LOSSES))],
-        "scaling": [
-            StrOptions({"auto", "standard", "common", "minmax", "robust"}),
-            HasMethods(["fit", "transform", "inverse_transform"]),
-            None,
-        ],
-        "normalization": [StrOptions({"batch", "layer"}), None],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "latent_l1": [Interval(Real, 0, None, closed="left")],
-        "sparsity": [Interval(Integral, 1, None, closed="left"), None],
-        "optimizer": [StrOptions(set(OPTIMIZERS))],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "lr_schedule": [StrOptions(set(SCHEDULES))],
-        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), None],
-        "early_stopping": [StrOptions({"auto"}), "boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "warm_start": ["boolean"],
-        "random_state": ["random_state"],
-        "device": [str],
-        "precision": [StrOptions({"float32", "bfloat16", "float64", "auto"})],
-        "compile": ["boolean"],
-        "verbose": ["verbose"],
-    }
 
     # What a fit leaves behind, by type: what skae.io stores. What is not in every fitted
     # estimator is named there.
@@ -133,75 +93,6 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
     }
 
     loss_curve_: list[float]
-
-    # Noise on the inputs in training: none, unless the estimator has such parameters.
-    noise: Any = None
-    noise_level: float = 0.0
-
-    # Whether the latents are put in order of importance: for transformers alone.
-    ordered: bool = False
-
-    # Most epochs that max_epochs="auto" takes.
-    _most_epochs = 300
-
-    def __init__(
-        self,
-        *,
-        n_components="auto",
-        hidden_layer_sizes="auto",
-        network="auto",
-        image_shape=None,
-        activation="silu",
-        loss="squared_error",
-        scaling="auto",
-        normalization=None,
-        dropout=0.0,
-        weight_decay=0.0,
-        latent_l1=0.0,
-        sparsity=None,
-        optimizer="adam",
-        learning_rate=3e-3,
-        lr_schedule="one_cycle",
-        batch_size="auto",
-        max_epochs="auto",
-        tol=1e-4,
-        n_iter_no_change=10,
-        early_stopping="auto",
-        validation_fraction=0.1,
-        warm_start=False,
-        random_state=None,
-        device="auto",
-        precision="float32",
-        compile=False,
-        verbose=0,
-    ):
-        self.n_components = n_components
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.network = network
-        self.image_shape = image_shape
-        self.activation = activation
-        self.loss = loss
-        self.scaling = scaling
-        self.normalization = normalization
-        self.dropout = dropout
-        self.weight_decay = weight_decay
-        self.latent_l1 = latent_l1
-        self.sparsity = sparsity
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.lr_schedule = lr_schedule
-        self.batch_size = batch_size
-        self.max_epochs = max_epochs
-        self.tol = tol
-        self.n_iter_no_change = n_iter_no_change
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.warm_start = warm_start
-        self.random_state = random_state
-        self.device = device
-        self.precision = precision
-        self.compile = compile
-        self.verbose = verbose
 
     @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=True)
@@ -311,16 +202,6 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         with torch.inference_mode(False), torch.no_grad():
             return self._model.network.modules()
 
-    def _validate_params(self) -> None:
-        super()._validate_params()
-        for name, value in self.get_params(deep=False).items():
-            allowed = {kind for kind in self._parameter_constraints[name] if isinstance(kind, str)}
-            if isinstance(value, (bool, np.bool_)) and not allowed & {"boolean", "verbose"}:
-                raise ValueError(
-                    f"The {name!r} parameter of {type(self).__name__} must be a number or one of "
-                    f"its named options. Got {value!r} instead."
-                )
-
     def _check_X(self, X, reset: bool = False) -> Any:
         """Rows as an array of numbers or a CSR matrix, in the caller's dtype."""
         shape = image_shape_of(X)
@@ -352,9 +233,6 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
 
     def _image_array(self, X) -> np.ndarray:
         return check_array(X, dtype="numeric", allow_nd=True, ensure_all_finite=False)
-
-    def _given_shape(self) -> tuple[int, ...] | None:
-        return None if self.image_shape is None else sizes_of("image_shape", self.image_shape)
 
     def _check_latents(self, Z) -> np.ndarray:
         check_is_fitted(self)
@@ -399,7 +277,8 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
         device = resolve_device(self.device)
         dtype, product_dtype = resolve_precision(self.precision, device)
         spec = self._network_spec(checked.shape[1])
-        plan = self._plan(checked.shape[0], product_dtype, one_pass)
+        starts_as_pca = self._starts_as_pca(spec)
+        plan = self._plan(checked.shape[0], product_dtype, one_pass, starts_as_pca)
         train_dtype = dtype
         # Convolutions have no fast kernels in float64.
         exact = trains_exactly(checked.shape[0], plan.batch_size, device)
@@ -414,10 +293,11 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
             else:
                 network = initialize(spec, plan.seeds, train_dtype, device)
                 state = TrainState()
-        keyed = plan.noise is not None or self.dropout > 0 or self._is_ordered()
-        rows = load_rows(checked, weights, scaler, train_dtype, device, keyed)
+        rows = load_rows(checked, weights, scaler, train_dtype, device, self._draws())
         if not resume:
             self._check_targets(rows)
+            if starts_as_pca:
+                self._start(network, checked, weights, scaler, plan)
 
         def fitted_model() -> Model:
             with computing(device, 0.0):
@@ -448,6 +328,15 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
             if progress is not None:
                 progress.close()
 
+    def _start(self, network: Network, X, weights, scaler: Scaler, plan: TrainingPlan) -> None:
+        """Let the network begin as PCA of the rows, or of some of them."""
+        assert isinstance(network, DenseNetwork)
+        some = subsamples(X.shape[0], _START_ROWS, plan.seeds[:1], START_STREAM)[0].numpy()
+        own, cpu = None if weights is None else weights[some], torch.device("cpu")
+        rows = load_rows(X[some], own, scaler, network.parameters.dtype, cpu, False)
+        with computing(cpu, 2.0 * rows.values.numel() * X.shape[1]):
+            start_as_pca(network, rows.values, rows.weights, plan.seeds)
+
     def _attributes_of(self, model: Model) -> dict[str, Any]:
         """Fitted attributes of an estimator that could predict with this model now."""
         names = ("n_features_in_", "feature_names_in_", "_input")
@@ -470,14 +359,6 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
 
     def _fitted(self, X: Any, weights: np.ndarray | None, plan: TrainingPlan) -> None:
         """What else an estimator learns from its training rows."""
-
-    def _n_members(self) -> int:
-        """How many networks are trained in one pass."""
-        return 1
-
-    def _n_rows_of_member(self, n_rows: int) -> int:
-        """How many of the training rows each of them is trained on."""
-        return n_rows
 
     def _fit_scaler(self, X: Any, weights: np.ndarray | None) -> Scaler:
         def chunks():
@@ -508,93 +389,3 @@ class BaseAutoencoder(CallbackSupportMixin, BaseEstimator):
                 "Pass warm_start=False, or clone the estimator, to train a new network."
             )
         return restore(spec, arrays_of(old.state()), resolve_device(self.device), train_dtype)
-
-    def _n_latents(self, n_features: int) -> int:
-        if self.network == "unet":
-            if self.n_components != "auto":
-                raise ValueError(
-                    f"network='unet' has no bottleneck: n_components={self.n_components!r} must be "
-                    f"'auto'. Pass network='conv' for so many latents."
-                )
-            return n_features
-        if isinstance(self.n_components, str):
-            return defaults.n_components(n_features)
-        if not isinstance(self.n_components, Integral):
-            return defaults.most_components(n_features)
-        return int(self.n_components)
-
-    def _is_ordered(self) -> bool:
-        """Whether the first latents are to be the best ones; a share of the variance needs it."""
-        return bool(self.ordered) or not isinstance(self.n_components, (str, Integral))
-
-    def _network_spec(self, n_features: int) -> Spec:
-        latents = self._n_latents(n_features)
-        sparsity = None if self.sparsity is None else int(self.sparsity)
-        hidden = self.hidden_layer_sizes
-        if not isinstance(hidden, str):
-            hidden = sizes_of("hidden_layer_sizes", hidden)
-        builder = self._builder(hidden)
-        if self._is_ordered() and (builder is not None or sparsity is not None):
-            raise ValueError(
-                f"Latents are put in order (ordered={self.ordered!r}, n_components="
-                f"{self.n_components!r}) by the dense network without sparsity alone. Pass "
-                f"network='mlp' and sparsity=None, or ordered=False and a whole number."
-            )
-        if builder is not None:
-            shape = self._input.network_shape
-            return ModuleSpec(builder, shape, latents, sparsity, bool(self.compile))
-        return DenseSpec(
-            n_features,
-            defaults.hidden_layer_sizes(n_features) if isinstance(hidden, str) else hidden,
-            (latents,) * self._n_members(),
-            self.activation,
-            self.normalization,
-            float(self.dropout),
-            sparsity,
-            self._is_ordered(),
-        )
-
-    def _builder(self, hidden: Any) -> Callable | None:
-        """What builds the network's modules; None for the dense network."""
-        if callable(self.network) or self.network in ("auto", "mlp"):
-            return self.network if callable(self.network) else None
-        channels = None if isinstance(hidden, str) else hidden
-        settings = (self.activation, self.normalization, float(self.dropout))
-        return image_builder(self.network, self._input.image_shape, channels, *settings)
-
-    def _plan(self, n_rows: int, product_dtype: torch.dtype, one_pass: bool) -> TrainingPlan:
-        n_rows, n_members = self._n_rows_of_member(n_rows), self._n_members()
-        early_stopping = self.early_stopping
-        if isinstance(early_stopping, str):
-            early_stopping = defaults.early_stopping(n_rows, self.lr_schedule)
-        if early_stopping and not one_pass and n_rows < 2:
-            raise ValueError(
-                "early_stopping=True holds rows out, but X has n_samples = 1. "
-                "Pass early_stopping=False."
-            )
-        batch_size = self.batch_size
-        if isinstance(batch_size, str):
-            batch_size = defaults.batch_size(n_rows)
-        max_epochs = self.max_epochs
-        if isinstance(max_epochs, str):
-            max_epochs = defaults.max_epochs(n_rows, batch_size, self._most_epochs)
-        return TrainingPlan(
-            loss=self.loss,
-            optimizer=self.optimizer,
-            learning_rates=(float(self.learning_rate),) * n_members,
-            weight_decays=(float(self.weight_decay),) * n_members,
-            lr_schedule="constant" if one_pass else self.lr_schedule,
-            batch_size=int(batch_size),
-            max_epochs=1 if one_pass else int(max_epochs),
-            tol=float(self.tol),
-            n_iter_no_change=self.n_iter_no_change,
-            early_stopping=bool(early_stopping) and not one_pass,
-            validation_fraction=float(self.validation_fraction),
-            latent_l1=float(self.latent_l1),
-            seeds=member_seeds(draw_seed(self.random_state), n_members),
-            product_dtype=product_dtype,
-            noise=self.noise,
-            noise_level=self.noise_level,
-            max_samples=n_rows,
-            image_shape=self._input.image_shape,
-        )

@@ -1,14 +1,15 @@
 """DenoisingAutoencoder: learns to undo noise on its input."""
 
 import dataclasses
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
-from skae._base import Integral, Interval, Real, StrOptions
 from skae._parameters import documented
+from skae._settings import Interval, StrOptions
 from skae._transformer import AutoencoderTransformer
 from skae.data.patches import draw_patches
 from skae.data.spec import sizes_of
@@ -104,6 +105,7 @@ class DenoisingAutoencoder(AutoencoderTransformer):
         weight_decay=0.0,
         latent_l1=0.0,
         sparsity=None,
+        init="auto",
         ordered=False,
         sparse_output=False,
         optimizer="adam",
@@ -135,6 +137,7 @@ class DenoisingAutoencoder(AutoencoderTransformer):
             weight_decay=weight_decay,
             latent_l1=latent_l1,
             sparsity=sparsity,
+            init=init,
             ordered=ordered,
             sparse_output=sparse_output,
             optimizer=optimizer,

@@ -1,5 +1,6 @@
 """AutoencoderAnomalyDetector: rows that lie off what the autoencoder has learned."""
 
+from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
@@ -8,17 +9,9 @@ from scipy.special import expit
 from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skae._base import (
-    BaseAutoencoder,
-    Integral,
-    Interval,
-    Options,
-    Real,
-    RealNotInt,
-    StrOptions,
-    all_or_nothing,
-)
+from skae._base import BaseAutoencoder, all_or_nothing
 from skae._parameters import documented
+from skae._settings import Interval, Options, RealNotInt, StrOptions
 from skae.data.validate import image_shape_of, like_caller
 from skae.inference import Model
 from skae.maps import anomaly_maps, boxes
@@ -133,6 +126,7 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
         weight_decay=0.0,
         latent_l1=0.0,
         sparsity=None,
+        init="auto",
         optimizer="adam",
         learning_rate=3e-3,
         lr_schedule="one_cycle",
@@ -162,6 +156,7 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
             weight_decay=weight_decay,
             latent_l1=latent_l1,
             sparsity=sparsity,
+            init=init,
             optimizer=optimizer,
             learning_rate=learning_rate,
             lr_schedule=lr_schedule,
@@ -186,8 +181,9 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
     # Up to so many rows, each autoencoder is trained on all of them, else on such a share.
     _few_rows, _share = 64, 0.8
 
-    # Long training learns the outliers too, and the training rows by heart.
-    _most_epochs = 10
+    # Long training learns the outliers too, and the training rows by heart. From PCA, which
+    # knows them as well, outliers were found a little worse.
+    _most_epochs, _auto_init = 10, "random"
 
     _scorer: Scorer | None
     _typical: Typical

@@ -42,7 +42,15 @@ PARAMETERS = """n_components : int{share} or "auto", default="auto"
     latent_l1 : float, default=0.0
         Weight of the sum of the absolute latents in the loss.
     sparsity : int, default=None
-        Keep this many of the largest latents of a row, and set the others to zero.
+        Keep this many of the largest latents of a row, and set the others to zero. Lest
+        some latents are never used, training keeps all at first, and fewer and fewer
+        over its first half (not with ``lr_schedule="constant"`` and in ``partial_fit``).
+    init : {"auto", "pca", "random"}, default="auto"
+        What the weights start as. "pca": the network begins as PCA of the scaled rows
+        (of 4,096 of them at most), passed through pairs of hidden units, with all
+        other units random; for activations "relu", "silu" and "gelu", without
+        ``normalization``, ``sparsity`` and "log_loss". "auto" is "pca" where that is
+        possible, and "random" for a detector.
     optimizer : {"adam", "adamw", "sgd"}, default="adam"
         "sgd" has Nesterov momentum of 0.9 and wants a rate of 0.1 to 0.3: the loss
         is a mean over all cells.
@@ -55,7 +63,9 @@ PARAMETERS = """n_components : int{share} or "auto", default="auto"
         batches an epoch.
     max_epochs : int or "auto", default="auto"
         Passes over the data. "auto" is as many as 3,000 steps take, at least 15 and
-        at most 300; 10 for a detector, lest it learn its outliers.
+        at most 300, or 20 from ``init="pca"``; where rows are changed at random (noise,
+        ``dropout``, ``ordered``) 6,000 steps and 300 epochs; 10 epochs for a detector,
+        lest it learn its outliers.
     tol : float, default=1e-4
         A loss that falls by less than this counts as no improvement.
     n_iter_no_change : int or None, default=10

@@ -9,8 +9,9 @@ from scipy import sparse
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skae._base import BaseAutoencoder, Interval, RealNotInt
+from skae._base import BaseAutoencoder
 from skae._parameters import documented
+from skae._settings import Interval, RealNotInt
 from skae.data.validate import dense_chunks, image_shape_of, like_caller
 from skae.maps import pixel_features
 from skae.randomness import SCORE_STREAM, subsamples
@@ -91,6 +92,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         weight_decay=0.0,
         latent_l1=0.0,
         sparsity=None,
+        init="auto",
         ordered=False,
         sparse_output=False,
         optimizer="adam",
@@ -122,6 +124,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             weight_decay=weight_decay,
             latent_l1=latent_l1,
             sparsity=sparsity,
+            init=init,
             optimizer=optimizer,
             learning_rate=learning_rate,
             lr_schedule=lr_schedule,

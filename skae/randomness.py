@@ -31,7 +31,7 @@ if hasattr(os, "register_at_fork"):
 # that training goes on after a pickle without a generator's state.
 WEIGHTS_STREAM, SPLIT_STREAM, NOISE_STREAM, TABLE_STREAM, EPOCH_STREAM = range(5)
 # These lie beyond any epoch.
-MEMBER_STREAM, SUBSAMPLE_STREAM, SCORE_STREAM = range(2**40, 2**40 + 3)
+MEMBER_STREAM, SUBSAMPLE_STREAM, SCORE_STREAM, START_STREAM = range(2**40, 2**40 + 4)
 
 # Two odd 64-bit constants (of SplitMix64, Steele et al. 2014), as signed integers.
 _MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)

@@ -168,7 +168,7 @@ def test_members_are_trained_on_their_own_share_of_the_rows():
     detector = AutoencoderAnomalyDetector(n_estimators=3, max_samples=50, random_state=0)
     assert detector.fit(X).n_estimators_ == 3
     assert detector._model.network.n_members == 3
-    assert detector._plan(len(X), torch.float32, False).max_samples == 50
+    assert detector._plan(len(X), torch.float32, False, False).max_samples == 50
 
 
 def test_several_members_of_user_modules_are_refused():

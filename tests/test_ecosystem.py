@@ -400,11 +400,11 @@ def test_sample_weight_that_nobody_asked_for_is_refused():
 @pytest.mark.usefixtures("routing")
 def test_sample_weight_is_routed_through_a_search():
     weights = np.r_[np.full(100, 1e-6), np.ones(100)]
-    step = AutoencoderTransformer(**SMALL)
+    step = AutoencoderTransformer(**SMALL, init="random")
     step.set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
     search = GridSearchCV(step, {"max_epochs": [1, 40]}, cv=2).fit(X, sample_weight=weights)
     assert search.best_params_ == {"max_epochs": 40}
-    expected = AutoencoderTransformer(**SMALL | {"max_epochs": 40}).fit(X, sample_weight=weights)
+    expected = clone(step).set_params(max_epochs=40).fit(X, sample_weight=weights)
     np.testing.assert_array_equal(search.transform(X), expected.transform(X))
 
 
@@ -522,7 +522,7 @@ def _scored_while_training(cls):
 @pytest.mark.usefixtures("callback")
 def test_an_epoch_is_a_task(cls):
     recorder, weights = Recorder(), np.ones(len(X))
-    settings = _scored_while_training(cls)
+    settings = _scored_while_training(cls) | {"init": "random"}
     estimator = cls(**settings).set_callbacks(recorder).fit(X, sample_weight=weights)
     epochs = ["begin epoch", "end epoch"] * 5
     assert recorder.events == ["setup", "begin fit", *epochs, "end fit", "teardown"]
@@ -628,7 +628,7 @@ def test_grid_search_propagates_its_callbacks():
 def test_scoring_monitor_logs_a_score_an_epoch(callback):
     scoring = {"score": lambda estimator, X, y: estimator.score(X)}
     monitor = callback.ScoringMonitor(scoring=scoring)
-    estimator = AutoencoderTransformer(**SMALL).set_callbacks(monitor)
+    estimator = AutoencoderTransformer(**SMALL, init="random").set_callbacks(monitor)
     estimator.fit(X, np.zeros(len(X)))
     rows = [row for row in monitor.get_logs().data if row["task_name"] == "epoch"]
     assert [row["task_id"] for row in rows] == [0, 1, 2, 3, 4]

@@ -52,7 +52,7 @@ def test_dtype_of_the_pixels_does_not_matter(dtype):
     expected = AutoencoderTransformer(**MLP).fit(DIGITS.astype(np.float32)).transform(DIGITS)
     images = DIGITS.astype(dtype)
     latents = AutoencoderTransformer(**MLP).fit_transform(images)
-    np.testing.assert_allclose(latents, expected, atol=1e-5)
+    np.testing.assert_allclose(latents, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_trailing_channel_axis_may_be_left_out():

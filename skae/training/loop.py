@@ -108,11 +108,11 @@ class _Run:
     def _anneal_sparsity(self, n_kept: int) -> None:
         """Fewer and fewer latents are kept over the first half of the epochs.
 
-        Lest some never win and stay dead (Makhzani and Frey 2013). A schedule that
-        has no end, one epoch at a time, keeps as many as at the end.
+        Lest some never win and stay dead (Makhzani and Frey 2013). At a constant rate
+        the number is constant too: such training has no end by which to anneal.
         """
         progress = 1.0
-        if self._plan.max_epochs > 1:
+        if self._plan.lr_schedule != "constant":
             progress = min(1.0, 2 * self._state.epoch / self._plan.max_epochs)
         most = self._network.spec.n_latents
         for batch in self._batches.values():
