@@ -48,7 +48,8 @@ def principal_axes(x: Tensor, weights: Tensor | None, n_axes: int, seed: int) ->
     x = x.double()
     w = torch.ones(len(x), dtype=x.dtype) if weights is None else weights.double()
     w = (w / w.sum())[:, None]
-    x = x.nan_to_num(0.0)
+    # Values whose squares are infinite have no axes; training will say what is wrong.
+    x = x.nan_to_num(0.0).clamp(-1e15, 1e15)
     mean = (w * x).sum(0)
     centred = (x - mean) * w.sqrt()
     if x.shape[1] <= _FEW_FEATURES:
