@@ -8,9 +8,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from scipy import sparse
 from sklearn.datasets import load_digits, load_iris
 from sklearn.decomposition import PCA
@@ -22,6 +19,11 @@ from skae.coding.refine import density_bits, first_density
 from skae.coding.residual import _rounded, _safe_offset
 
 pytest.importorskip("constriction")
+pytest.importorskip("hypothesis")
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from skae.codec import LatentCodec
 
