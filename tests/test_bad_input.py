@@ -516,6 +516,8 @@ def test_all_columns_constant(cls):
 def test_any_number_of_rows_and_columns_works(shape, changes):
     data = X[: shape[0], : shape[1]]
     for cls in CLASSES:
+        if cls is VariationalAutoencoder and "sparsity" in changes:
+            continue  # It has no sparse latents, and says so.
         estimator = cls(**SMALL | changes).fit(data)
         assert_finite(estimator, data)
         assert_finite(estimator.partial_fit(data), data)

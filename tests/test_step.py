@@ -106,7 +106,7 @@ def test_overwritten_latents_are_decoded_and_count_as_what_they_were():
     for network in (dense, module):
         gradients = torch.empty_like(network.parameters)
         step = make_step(network, gradients, 9, torch.float64)
-        step.on_latents = torch.Tensor.round_
+        step.controls.on_latents = torch.Tensor.round_
         step.input.copy_(x)
         step.forward()
         torch.testing.assert_close(step.latents, network.encode(x[0]).detach().round())

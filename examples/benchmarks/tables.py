@@ -38,8 +38,8 @@ def some(X, y) -> tuple[np.ndarray, np.ndarray]:
 
 
 def adult(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    frame = pd.read_csv(path).dropna()
-    y = frame.pop(frame.columns[-1])
+    frame = pd.read_csv(path).drop(columns="split").dropna()
+    y = frame.pop("income")
     encode = make_column_transformer(
         (StandardScaler(), make_column_selector(dtype_include="number")),
         (

@@ -117,7 +117,7 @@ class _Training:
         network = model.network
         gradients = torch.zeros_like(network.parameters)
         self._step = make_step(network, gradients, size, model.dtype, latent_penalty=True)
-        self._step.on_latents = self._quantize
+        self._step.controls.on_latents = self._quantize
         self._link = LOSSES[model.loss].link
         self._price = BIT_PRICE * step**2
         like = network.parameters

@@ -3,6 +3,9 @@
 The encoder gives its mean and the logarithm of its variance, side by side.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +16,23 @@ _DRAW = -2
 
 # Largest logarithm of a variance, up and down: beyond, exp would leave float32.
 _MOST = 20.0
+
+
+@dataclass
+class LatentControls:
+    """What may be set between the steps of a training run.
+
+    Attributes
+    ----------
+    n_kept : int
+        Sparse latents that are kept of a row.
+    on_latents : callable or None
+        Called with the latents, which it may overwrite before they are decoded. Going
+        backward, they count as what they were.
+    """
+
+    n_kept: int = 0
+    on_latents: Callable[[Tensor], object] | None = None
 
 
 def halves(codes: Tensor) -> tuple[Tensor, Tensor]:

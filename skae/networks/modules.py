@@ -12,7 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from skae.networks.dense import top_k_mask
-from skae.networks.latents import Mean, NormalDraws, divergence, drawn, halves
+from skae.networks.latents import (
+    LatentControls,
+    Mean,
+    NormalDraws,
+    divergence,
+    drawn,
+    halves,
+)
 
 
 @dataclass(frozen=True)
@@ -218,8 +225,7 @@ class ModuleStep:
         self.network = network
         self._gradients = gradients
         self._latent_penalty = latent_penalty
-        self.on_latents: Callable[[Tensor], object] | None = None
-        self.n_kept = network.spec.sparsity or 0
+        self.controls = LatentControls(network.spec.sparsity or 0)
         _point(list(network.pair.parameters()), gradients, "grad")
         n_features = int(torch.Size(network.spec.input_shape).numel())
         like = network.parameters
@@ -245,17 +251,17 @@ class ModuleStep:
             if self.network.spec.variational:
                 self._z = self.posterior.draw(self.network, self.input[0])
             else:
-                self._z = self.network.codes(self.input[0], self.n_kept)
+                self._z = self.network.codes(self.input[0], self.controls.n_kept)
             self.latents = self._z.detach()[None]
             self._y = self.network.outputs(self._overwritten())
         self.output = self._y.detach()[None]
 
     def _overwritten(self) -> Tensor:
         """The latents as they are decoded, with a slope of one by what they were."""
-        if self.on_latents is None:
+        if self.controls.on_latents is None:
             return self._z
         self.latents = self.latents.clone()
-        self.on_latents(self.latents)
+        self.controls.on_latents(self.latents)
         return self._z + (self.latents[0] - self._z).detach()
 
     def backward(self) -> None:

@@ -20,7 +20,7 @@ from skae.networks.dense import (
     split,
     top_k_mask,
 )
-from skae.networks.latents import Posterior
+from skae.networks.latents import LatentControls, Posterior
 from skae.networks.products import input_gradient, product, weight_gradient
 from skae.randomness import TABLE_STREAM, RandomTable, generator, table_offsets
 
@@ -44,15 +44,12 @@ class DenseStep:
     latent_gradient : Tensor
         What a penalty adds to the gradient by the latents; filled by the caller
         before :meth:`backward`, and read only if built with ``latent_penalty``.
-    on_latents : callable or None
-        Called with the latents, which it may overwrite before they are decoded. Going
-        backward, they count as what they were.
     gradient : Tensor
         Gradient of the loss by ``output``; filled by the caller before :meth:`backward`.
     offsets : Tensor of shape (K * batch_size,)
         Random offsets of the rows, read by dropout and by what draws latents.
-    n_kept : int
-        Sparse latents that are kept of a row; ``sparsity``, unless the caller sets it.
+    controls : LatentControls
+        What the caller may do to the latents.
     posterior : Posterior
         What draws the latents of a variational network.
     """
@@ -67,8 +64,7 @@ class DenseStep:
     ):
         self.network = network
         self._latent_penalty = latent_penalty
-        self.on_latents: Callable[[Tensor], object] | None = None
-        self.n_kept = network.spec.sparsity or 0
+        self.controls = LatentControls(network.spec.sparsity or 0)
         self._size = (network.n_members, batch_size)
         self._options: dict[str, Any] = {"dtype": dtype, "device": network.device}
         self._forward: list[Callable[[], object]] = []
@@ -175,16 +171,17 @@ class DenseStep:
         """Mask the latents, in place, and let a penalty's gradient in."""
         spec, mask = self.network.spec, self.network.latent_mask
         k, self.latent_gradient = spec.sparsity, torch.zeros_like(z)
+        controls = self.controls  # A reference to the step itself would be a cycle.
         kept = mask
         if k is not None or spec.ordered:
             kept = chosen = torch.empty_like(z)
             choose = self._first_latents(chosen)
             if k is not None:
-                choose = lambda: chosen.copy_(top_k_mask(z, self.n_kept, mask))  # noqa: E731
+                choose = lambda: chosen.copy_(top_k_mask(z, controls.n_kept, mask))  # noqa: E731
             self._forward.append(choose)
         if kept is not None:
             self._forward.append(partial(z.mul_, kept))
-        self._forward.append(lambda: self.on_latents and self.on_latents(z))
+        self._forward.append(lambda: controls.on_latents and controls.on_latents(z))
 
         def backward(g: Tensor) -> Tensor:
             if self._latent_penalty:
@@ -203,10 +200,10 @@ class DenseStep:
         sizes = torch.tensor(self.network.spec.n_components, **self._options)
         position = torch.arange(kept.shape[2], **self._options) / sizes[:, None, None]
         table = RandomTable(_uniform_table(kept), 1)
-        drawn = kept.new_empty(kept.shape[0] * kept.shape[1], 1)
+        drawn, offsets = kept.new_empty(kept.shape[0] * kept.shape[1], 1), self.offsets
 
         def forward() -> None:
-            table.rows(table_offsets(self.offsets, -1), drawn)
+            table.rows(table_offsets(offsets, -1), drawn)
             torch.lt(position, drawn.view(*kept.shape[:2], 1), out=kept)
 
         return forward

@@ -132,7 +132,7 @@ class _Run:
             progress = min(1.0, 2 * self._state.epoch / self._plan.max_epochs)
         most = self._network.spec.n_latents
         for batch in self._batches.values():
-            batch.step.n_kept = round(n_kept * (most / n_kept) ** (1.0 - progress))
+            batch.step.controls.n_kept = round(n_kept * (most / n_kept) ** (1.0 - progress))
 
     def validation_loss(self) -> Tensor | None:
         """Mean loss of each member on its held-out rows, if there are any."""
