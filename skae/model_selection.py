@@ -23,8 +23,8 @@ class AutoencoderSearchCV(GridSearchCV):
     The same results as :class:`~sklearn.model_selection.GridSearchCV`, to rounding,
     and the same interface: each candidate is trained on each fold as it would be
     alone, from the same weights and with the same batches. But the networks lie side
-    by side and learn together, which is many times as fast for small ones, where
-    most of the time of a step goes into everything but arithmetic.
+    by side and learn together, which saves time where they are small, and most of the
+    time of a step goes into everything but arithmetic.
 
     A pass is shared by all folds of equal size and by all candidates that differ in
     ``n_components``, ``learning_rate``, ``weight_decay`` or ``random_state``; with
