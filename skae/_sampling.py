@@ -9,8 +9,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae._base import BaseAutoencoder
 from skae.data.columns import Ranges, as_array, as_frame, dtypes_of
+from skae.data.stream import block_length, sample_rows
 from skae.density import Mixture, draw, fit_density
-from skae.randomness import DENSITY_STREAM, draw_seed, subsamples
+from skae.randomness import DENSITY_STREAM, draw_seed
 
 # Rows whose latents a density is fitted on, at most.
 _DENSITY_ROWS = 10_000
@@ -128,7 +129,8 @@ class SamplingAutoencoder(BaseAutoencoder):
         return rows
 
     def _fit_density(self, X: Any, weights: np.ndarray | None, seed: int) -> None:
-        some = subsamples(X.shape[0], _DENSITY_ROWS, (seed,), DENSITY_STREAM)[0].numpy()
+        length = block_length(X, self._model.dtype, 1)
+        some = sample_rows(X.shape[0], _DENSITY_ROWS, length, seed, DENSITY_STREAM).numpy()
         X = X if len(some) == X.shape[0] else X[some]
         weights = None if weights is None else weights[some]
         density = None
