@@ -200,9 +200,9 @@ def _layout(arrays: dict[str, np.ndarray]) -> dict[str, tuple]:
 
 
 def _fingerprint(job: Job) -> str:
-    """Of the scaled rows, their weights and the network that training begins with."""
+    """Of the rows (of some, if they are streamed), their weights and the network at first."""
     digest = hashlib.sha256()
-    tensors = [*job.network.state().values(), *job.state.moments.values(), job.rows.values]
+    tensors = [*job.network.state().values(), *job.state.moments.values(), job.rows.known_by()]
     for tensor in [*tensors, job.rows.weights]:
         if isinstance(tensor, Tensor):
             digest.update(str(tuple(tensor.shape)).encode())

@@ -6,11 +6,13 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 from torch import nn
 
 from skae import AutoencoderAnomalyDetector, AutoencoderTransformer, DenoisingAutoencoder
 from skae.checkpoints import resumable_fit
+from skae.data import sources, stream
 from skae.io import load, save
 from skae.training.monitor import Monitor
 
@@ -115,6 +117,22 @@ def test_interrupted_after_every_other_epoch_it_ends_with_the_same_bits(kind, pa
         interrupted_after(2, monkeypatch, call)
         assert not hasattr(estimator, "n_features_in_")
     assert_same_fit(resumable_fit(clone(KINDS[kind]), rows, path), expected)
+
+
+def test_streamed_rows_go_on_too_and_others_are_refused(path, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "_READ_BYTES", 1 << 10)
+    monkeypatch.setattr(stream, "SHUFFLE_BUFFER", 1 << 14)
+    np.save(tmp_path / "rows.npy", np.random.default_rng(0).normal(size=(3000, 9)).astype("f4"))
+    rows = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    assert stream.block_length(sources.source_of(rows), torch.float32, 1) is not None
+    expected = clone(KINDS["transformer"]).fit(rows)
+    call = lambda: resumable_fit(clone(KINDS["transformer"]), rows, path)  # noqa: E731
+    interrupted_after(2, monkeypatch, call)
+    np.save(tmp_path / "others.npy", np.asarray(rows) + 1e-3)
+    others = np.load(tmp_path / "others.npy", mmap_mode="r")
+    with pytest.raises(ValueError, match="other rows"):
+        resumable_fit(clone(KINDS["transformer"]), others, path)
+    assert_same_fit(call(), expected)
 
 
 @pytest.mark.parametrize("kind", ["transformer", "stopping"])

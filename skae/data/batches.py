@@ -50,6 +50,10 @@ class Rows:
     def __len__(self) -> int:
         return len(self.values) if self.n_rows is None else self.n_rows
 
+    def known_by(self) -> Tensor:
+        """Values that tell these rows from others."""
+        return self.values
+
     def take(self, index: Tensor, out: Tensor) -> None:
         """Gather rows into ``out`` of shape (len(index), n_features)."""
         if self.values.device == out.device:

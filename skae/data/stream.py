@@ -174,6 +174,12 @@ class StreamedRows(Rows):
     def __len__(self) -> int:
         return len(self._X)
 
+    def known_by(self) -> Tensor:
+        """Of some rows: to read them all takes as long as an epoch."""
+        size = max(_SAMPLED_BLOCKS, _SCALING_VALUES // self._X.shape[1])
+        some = sample_rows(len(self), size, self._length, 0, SCALING_STREAM)
+        return torch.from_numpy(np.asarray(self._X[some.numpy()], dtype=np.float64))
+
     def low_and_high(self) -> tuple[Tensor, Tensor]:
         low, high = np.inf, -np.inf
         dtype = self.values.numpy().dtype
