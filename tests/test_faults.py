@@ -111,7 +111,7 @@ class _Calls:
         "transformer",
         pytest.param("denoiser", marks=pytest.mark.slow),
         pytest.param("detector", marks=pytest.mark.slow),
-        "convolutions",
+        pytest.param("convolutions", marks=pytest.mark.slow),
     ],
 )
 def test_memory_error_anywhere_in_a_fit_leaves_the_estimator_as_it_was(kind, faults):

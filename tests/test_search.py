@@ -257,6 +257,7 @@ def test_fit_times_include_the_pass():
 
 
 def test_frames_go_in_and_names_are_kept():
+    pytest.importorskip("pandas")
     frame = load_iris(as_frame=True).data.sample(frac=1.0, random_state=0)
     search = AutoencoderSearchCV(_transformer(), {"n_components": [1, 2]}, cv=2).fit(frame)
     assert list(search.best_estimator_.feature_names_in_) == list(frame.columns)
