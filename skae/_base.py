@@ -15,10 +15,6 @@ from typing import Any, Self
 import numpy as np
 import torch
 from sklearn.base import _fit_context
-from sklearn.utils._param_validation import (
-    Options,  # noqa: F401
-    RealNotInt,  # noqa: F401
-)
 from sklearn.utils.validation import (
     _check_sample_weight,
     check_array,
@@ -34,7 +30,7 @@ from skae.data.batches import Rows, load_rows
 from skae.data.scale import Scaler, fit_pixel_scaler, fit_scaler, needs_all_rows
 from skae.data.sources import source_of
 from skae.data.spec import InputSpec, with_channels
-from skae.data.stream import block_length, sample_rows, scaled_rows, scaling_sample
+from skae.data.stream import block_length, sampled, scaled_rows, scaling_sample
 from skae.data.validate import as_rows, image_shape_of, weighted_chunks
 from skae.device import computing, resolve_device, resolve_precision, trains_exactly
 from skae.inference import Model
@@ -161,9 +157,7 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderSettings):
     def _fit_recorded(self, X, y, sample_weight, record: Callable[[Job], None]) -> None:
         """As :meth:`fit`; ``record`` sees what is to be trained before it is."""
         resume = self.warm_start and self._is_fitted()
-        for job, fitted_model in self._training(X, sample_weight, resume, one_pass=False):
-            record(job)
-            self._run(job, fitted_model, (X, y, sample_weight))
+        self._train(X, y, sample_weight, resume=resume, one_pass=False, record=record)
 
     @property
     def encoder_(self) -> nn.Module:
@@ -270,8 +264,18 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderSettings):
         """What is trained on: the rows of positive weight."""
         return self._check_weights(sample_weight, self._check_X(X, reset))
 
-    def _train(self, X, y, sample_weight, resume: bool, one_pass: bool) -> None:
+    def _train(
+        self,
+        X,
+        y,
+        sample_weight,
+        resume: bool,
+        one_pass: bool,
+        record: Callable[[Job], None] | None = None,
+    ) -> None:
         for job, fitted_model in self._training(X, sample_weight, resume, one_pass):
+            if record is not None:
+                record(job)
             self._run(job, fitted_model, (X, y, sample_weight))
 
     def _training(
@@ -344,9 +348,9 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderSettings):
         """Let the network begin as PCA of the rows, or of some of them."""
         assert isinstance(network, DenseNetwork)
         place = plan.block_length, plan.seeds[0], START_STREAM
-        some = sample_rows(X.shape[0], _START_ROWS, *place).numpy()
-        own, cpu = None if weights is None else weights[some], torch.device("cpu")
-        rows = load_rows(X[some], own, scaler, network.parameters.dtype, cpu, False)
+        some, own = sampled(X, weights, _START_ROWS, *place)
+        cpu = torch.device("cpu")
+        rows = load_rows(some, own, scaler, network.parameters.dtype, cpu, False)
         with computing(cpu, 2.0 * rows.values.numel() * X.shape[1]):
             start_as_pca(network, rows.values, rows.weights, plan.seeds)
 

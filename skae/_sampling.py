@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae._base import BaseAutoencoder
 from skae.data.columns import Ranges, as_array, as_frame, dtypes_of
-from skae.data.stream import block_length, sample_rows
+from skae.data.stream import block_length, sampled
 from skae.density import Mixture, draw, fit_density
 from skae.randomness import DENSITY_STREAM, draw_seed
 
@@ -130,9 +130,7 @@ class SamplingAutoencoder(BaseAutoencoder):
 
     def _fit_density(self, X: Any, weights: np.ndarray | None, seed: int) -> None:
         length = block_length(X, self._model.dtype, 1)
-        some = sample_rows(X.shape[0], _DENSITY_ROWS, length, seed, DENSITY_STREAM).numpy()
-        X = X if len(some) == X.shape[0] else X[some]
-        weights = None if weights is None else weights[some]
+        X, weights = sampled(X, weights, _DENSITY_ROWS, length, seed, DENSITY_STREAM)
         density = None
         if self._has_bottleneck():
             density = fit_density(self.latent_density, self._model.encode(X), weights, seed)

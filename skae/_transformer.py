@@ -14,7 +14,7 @@ from skae._base import BaseAutoencoder
 from skae._parameters import documented
 from skae._sampling import SamplingAutoencoder
 from skae._settings import HasMethods, Interval, RealNotInt, StrOptions
-from skae.data.stream import sample_rows
+from skae.data.stream import sampled
 from skae.data.validate import check_out, dense_chunks, image_shape_of, like_caller
 from skae.maps import pixel_features
 from skae.randomness import SCORE_STREAM
@@ -313,11 +313,9 @@ class AutoencoderTransformer(
             if hasattr(self, "explained_variance_ratio_"):  # of an earlier fit
                 del self.explained_variance_ratio_
             return
-        length, seed = plan.block_length, plan.seeds[0]
-        rows = sample_rows(X.shape[0], _VARIANCE_ROWS, length, seed, SCORE_STREAM).numpy()
-        some_weights = None if weights is None else weights[rows]
-        sizes = range(1, self.n_components_ + 1)
-        shares = self._model.explained_variance(X[rows], some_weights, sizes)
+        place = plan.block_length, plan.seeds[0], SCORE_STREAM
+        some, own = sampled(X, weights, _VARIANCE_ROWS, *place)
+        shares = self._model.explained_variance(some, own, range(1, self.n_components_ + 1))
         self.explained_variance_ratio_ = np.diff(shares, prepend=0.0)
         if not isinstance(self.n_components, (str, Integral)):
             enough = np.flatnonzero(shares >= self.n_components)

@@ -140,9 +140,17 @@ class AutoencoderSearchCV(GridSearchCV):
         return self
 
     def _run_search(self, evaluate_candidates: Callable, callback_ctx: Any = None) -> None:
+        X, y, params = self._arguments
+        X, y = indexable(X, y)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # GridSearchCV itself has warned.
+            routed = self._get_routed_params_for_fit(_check_method_params(X, params=params))
+
         def evaluate(candidates: Iterable[dict[str, Any]], **context: Any) -> dict[str, Any]:
-            candidates, splits = list(candidates), self._splits()
-            shared = self._trained_together(candidates, splits)
+            candidates = list(candidates)
+            splitter = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
+            splits = list(splitter.split(X, y, **routed.splitter.split))
+            shared = self._trained_together(candidates, splits, X, y, routed.estimator.fit)
             with shared.serving():
                 results = evaluate_candidates(candidates, cv=check_cv(splits), **context)
             results["mean_fit_time"] += shared.seconds / (len(candidates) * len(splits))
@@ -152,20 +160,10 @@ class AutoencoderSearchCV(GridSearchCV):
         context = {} if callback_ctx is None else {"callback_ctx": callback_ctx}
         super()._run_search(evaluate, **context)
 
-    def _splits(self) -> list[tuple[Any, Any]]:
-        X, y = indexable(*self._arguments[:2])
-        splitter = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
-        return list(splitter.split(X, y, **self._routed().splitter.split))
-
-    def _routed(self) -> Any:
-        X, _, params = self._arguments
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # GridSearchCV itself has warned.
-            return self._get_routed_params_for_fit(_check_method_params(X, params=params))
-
-    def _trained_together(self, candidates: list[dict[str, Any]], splits: list) -> SharedFits:
-        X, y = indexable(*self._arguments[:2])
-        params, shared = self._routed().estimator.fit, SharedFits()
+    def _trained_together(
+        self, candidates: list[dict[str, Any]], splits: list, X: Any, y: Any, params: dict[str, Any]
+    ) -> SharedFits:
+        shared = SharedFits()
         with shared.collecting():
             for train, _ in splits:
                 rows = _safe_split(self.estimator, X, y, train)

@@ -62,6 +62,16 @@ def sample_rows(n_rows: int, size: int, length: int | None, seed: int, stream: i
     return index[index < n_rows]
 
 
+def sampled(
+    X: Any, weights: np.ndarray | None, size: int, length: int | None, seed: int, stream: int
+) -> tuple[Any, np.ndarray | None]:
+    """The rows of :func:`sample_rows` with their weights; all as they are, if they are few."""
+    some = sample_rows(X.shape[0], size, length, seed, stream).numpy()
+    if len(some) == X.shape[0]:
+        return X, weights
+    return X[some], None if weights is None else weights[some]
+
+
 def scaling_sample(
     X: Any, weights: np.ndarray | None, length: int | None, seed: int
 ) -> tuple[Any, np.ndarray | None]:
@@ -69,8 +79,7 @@ def scaling_sample(
     if length is None:
         return X, weights
     size = max(_SAMPLED_BLOCKS, _SCALING_VALUES // X.shape[1])
-    some = sample_rows(len(X), size, length, seed, SCALING_STREAM).numpy()
-    return X[some], None if weights is None else weights[some]
+    return sampled(X, weights, size, length, seed, SCALING_STREAM)
 
 
 def _capacity(n_features: int, dtype: torch.dtype, n_members: int) -> int:
@@ -176,9 +185,8 @@ class StreamedRows(Rows):
 
     def known_by(self) -> Tensor:
         """Of some rows: to read them all takes as long as an epoch."""
-        size = max(_SAMPLED_BLOCKS, _SCALING_VALUES // self._X.shape[1])
-        some = sample_rows(len(self), size, self._length, 0, SCALING_STREAM)
-        return torch.from_numpy(np.asarray(self._X[some.numpy()], dtype=np.float64))
+        some, _ = scaling_sample(self._X, None, self._length, 0)
+        return torch.from_numpy(np.asarray(some[:], dtype=np.float64))
 
     def low_and_high(self) -> tuple[Tensor, Tensor]:
         low, high = np.inf, -np.inf
