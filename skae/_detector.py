@@ -19,6 +19,7 @@ from skae.maps import anomaly_maps, boxes
 from skae.randomness import SCORE_STREAM, subsamples
 from skae.scoring import CALIBRATION_ROWS, SCORES, Scorer, fit_scorer
 from skae.thresholds import Typical, contamination_threshold
+from skae.training import defaults
 from skae.training.plan import TrainingPlan
 
 
@@ -48,15 +49,16 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
         What is far out: in the space of latents and residuals, "isolation" is the
         distance to the nearest of 4 random rows, on average over many draws;
         "mahalanobis" the one to the centre, in units of the covariance of the inner 80 %
-        of the rows; "nearest" the one to the nearest of 256 rows, as it is and in
+        of the rows; "nearest" the one to the nearest of 1,024 rows, as it is and in
         units of the covariance. "auto" combines them by a smooth maximum.
     n_estimators : int or "auto", default="auto"
         Autoencoders that are trained in one pass. "auto" is 4; 1 if ``network`` is not
         the dense one, which only trains one.
     max_samples : int, float or "auto", default="auto"
         Rows, or their share, that each of them is trained on, drawn without
-        replacement. "auto" is 80 %, and all of up to 64 rows. Rows that are left out
-        calibrate scores and threshold.
+        replacement. "auto" is 80 %, at most 1,024 or a tenth where that is more, and all
+        of up to 64 rows; with an image network 80 %. Rows that are left out calibrate
+        scores and threshold.
     {parameters}
 
     Attributes
@@ -179,12 +181,15 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
         self.n_estimators = n_estimators
         self.max_samples = max_samples
 
-    # Up to so many rows, each autoencoder is trained on all of them, else on such a share.
-    _few_rows, _share = 64, 0.8
+    # Up to so many rows, each autoencoder is trained on all of them; else on such a share, and
+    # on no more than so many, or such a share: few rows hold few outliers to be learned.
+    _few_rows, _share, _many_rows, _share_of_many = 64, 0.8, 1024, 0.1
 
     # Long training learns the outliers too, and the training rows by heart. From PCA, which
     # knows them as well, outliers were found a little worse.
-    _most_epochs, _auto_init = 10, "random"
+    _most_epochs, _auto_init = 20, "random"
+
+    _auto_scaling, _auto_layers = "mixed", staticmethod(defaults.detector_layers)
 
     _scorer: Scorer | None
     _typical: Typical
@@ -376,20 +381,26 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
         return self
 
     def _n_members(self) -> int:
-        is_dense = isinstance(self.network, str) and self.network in ("auto", "mlp")
         if isinstance(self.n_estimators, str):
-            return 4 if is_dense else 1
-        if self.n_estimators > 1 and not is_dense:
+            return 4 if self._is_dense() else 1
+        if self.n_estimators > 1 and not self._is_dense():
             raise ValueError(
                 f"n_estimators={self.n_estimators!r} autoencoders are trained in one pass by the "
                 f"dense network only. Pass n_estimators=1 with network={self.network!r}."
             )
         return int(self.n_estimators)
 
+    def _is_dense(self) -> bool:
+        return isinstance(self.network, str) and self.network in ("auto", "mlp")
+
     def _n_rows_of_member(self, n_rows: int) -> int:
         size = self.max_samples
         if isinstance(size, str):
-            return n_rows if n_rows <= self._few_rows else int(self._share * n_rows)
+            if n_rows <= self._few_rows:
+                return n_rows
+            most = max(self._many_rows, self._share_of_many * n_rows)
+            share = self._share * n_rows
+            return int(min(share, most) if self._is_dense() else share)
         if isinstance(size, Integral):
             return min(int(size), n_rows)
         return max(1, int(size * n_rows))

@@ -5,7 +5,7 @@ PARAMETERS = """n_components : int{share} or "auto", default="auto"
     hidden_layer_sizes : array-like of int or "auto", default="auto"
         Widths of the encoder's hidden layers; the decoder mirrors them. "auto" is
         two layers, the second half as wide as the first: 128 and 64 for tables, up
-        to 512 and 256 for rows of hundreds of features.
+        to 512 and 256 for rows of hundreds of features; 64 and 32 for a detector.
     network : {"auto", "mlp", "conv", "unet"} or callable, default="auto"
         "mlp" (the choice of "auto") is the dense network of ``hidden_layer_sizes``.
         "conv" is a convolutional network for images: ``hidden_layer_sizes`` are the
@@ -26,13 +26,15 @@ PARAMETERS = """n_components : int{share} or "auto", default="auto"
             default="squared_error"
         Loss of each scaled feature. "huber" turns linear at one unit; "log_loss"
         is for features in [0, 1].
-    scaling : {"auto", "standard", "common", "minmax", "robust"}, transformer or None, \
-            default="auto"
+    scaling : {"auto", "standard", "common", "minmax", "robust", "mixed"}, transformer or \
+            None, default="auto"
         Scaling of the features, undone in everything that is returned in the
-        user's units. "common" centres each feature and divides all by one scale.
-        "auto" takes "minmax" for "log_loss"; "common" for data that look like
-        pixels (all features start at one minimum and at least half of them reach
-        half of the common range); else "standard".
+        user's units. "common" centres each feature and divides all by one scale;
+        "mixed" takes half of the range for the scale of features of at most 32 values
+        (flags, counts, grades) and is "standard" for the others. "auto" takes "minmax"
+        for "log_loss"; "common" for data that look like pixels (all features start at
+        one minimum and at least half of them reach half of the common range); else
+        "standard", or "mixed" for a detector.
     normalization : {"batch", "layer"} or None, default=None
         Normalization of the hidden layers. A "unet" takes "batch" for None.
     dropout : float in [0, 1), default=0.0
@@ -64,7 +66,7 @@ PARAMETERS = """n_components : int{share} or "auto", default="auto"
     max_epochs : int or "auto", default="auto"
         Passes over the data. "auto" is as many as 3,000 steps take, at least 15 and
         at most 300, or 20 from ``init="pca"``; where rows are changed at random (noise,
-        ``dropout``, ``ordered``) 6,000 steps and 300 epochs; 10 epochs for a detector,
+        ``dropout``, ``ordered``) 6,000 steps and 300 epochs; 20 epochs for a detector,
         lest it learn its outliers.
     tol : float, default=1e-4
         A loss that falls by less than this counts as no improvement.

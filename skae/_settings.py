@@ -44,7 +44,7 @@ class AutoencoderSettings(BaseEstimator):
         "activation": [StrOptions(set(ACTIVATIONS))],
         "loss": [StrOptions(set(LOSSES))],
         "scaling": [
-            StrOptions({"auto", "standard", "common", "minmax", "robust"}),
+            StrOptions({"auto", "standard", "common", "minmax", "robust", "mixed"}),
             HasMethods(["fit", "transform", "inverse_transform"]),
             None,
         ],
@@ -84,6 +84,9 @@ class AutoencoderSettings(BaseEstimator):
 
     # Most epochs that max_epochs="auto" takes, and what init="auto" is where it can be.
     _most_epochs, _auto_init = 300, "pca"
+
+    # What scaling="auto" is for features that do not look like pixels, and the layers.
+    _auto_scaling, _auto_layers = "standard", staticmethod(defaults.hidden_layer_sizes)
 
     _input: InputSpec
 
@@ -211,7 +214,7 @@ class AutoencoderSettings(BaseEstimator):
             return ModuleSpec(builder, shape, latents, sparsity, bool(self.compile), drawn)
         return DenseSpec(
             n_features,
-            defaults.hidden_layer_sizes(n_features) if isinstance(hidden, str) else hidden,
+            self._auto_layers(n_features) if isinstance(hidden, str) else hidden,
             (latents,) * self._n_members(),
             self.activation,
             self.normalization,

@@ -9,7 +9,7 @@ the one to the nearest of some reference rows:
   et al., "LeSiNN", 2015; after the subsamples of Liu et al., "Isolation forest", 2008);
 - "mahalanobis": of the centre alone, in units of the covariance of the innermost rows
   (Rousseeuw and Van Driessen 1999, with one trimming in place of their search);
-- "nearest": of 256 rows (Sugiyama and Borgwardt 2013);
+- "nearest": of 1,024 rows (Sugiyama and Borgwardt 2013);
 - "whitened": the same, in units of the covariance of all rows.
 
 The logarithm of each distance is centred and scaled on rows that the member was not
@@ -17,6 +17,7 @@ trained on and averaged over the members. A smooth maximum combines the views: w
 of them finds far out is far out. docs/outliers.md tells what was tried.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -46,7 +47,7 @@ _MOST_DIMENSIONS = 256
 # Cells that are looked at for the moments of the features.
 _MOMENT_VALUES = 1 << 22
 
-_N_DRAWS, _N_FEW, _N_MANY = 16, 4, 256
+_N_DRAWS, _N_FEW, _N_MANY = 16, 4, 1024
 
 # Share of rows that the trimmed covariance takes for possible outliers.
 _TRIMMED = 0.2
@@ -55,7 +56,7 @@ _TRIMMED = 0.2
 _RIDGE = 1e-2
 
 # Of the smooth maximum.
-_SHARPNESS = 2.0
+_SHARPNESS = 1.5
 
 
 class View(NamedTuple):
@@ -237,7 +238,7 @@ def _views(names: tuple[str, ...], rows: Tensor, weights: Tensor, seed: int) -> 
     direction = torch.randn(rows.shape[1], dtype=rows.dtype, generator=rng)
     order = (rows @ direction).argsort(stable=True)
     few = _draw(order, weights, _N_DRAWS * _N_FEW).view(_N_FEW, _N_DRAWS).T
-    many = _draw(order, weights, _N_MANY)
+    many = _draw(order, weights, _N_MANY).unique()  # Of fewer rows, each is drawn repeatedly.
 
     def isolation() -> View:
         return View(rows[few].numpy())
@@ -298,6 +299,7 @@ def _projected(joint: Tensor, seed: int) -> Tensor:
     return joint if directions is None else joint @ directions
 
 
+@functools.lru_cache(maxsize=8)
 def projection(width: int, seed: int) -> Tensor | None:
     """Random directions (width, ``_MOST_DIMENSIONS``) for wide rows, else None."""
     if width <= _MOST_DIMENSIONS:

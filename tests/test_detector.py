@@ -234,3 +234,15 @@ def test_partial_fit_moves_the_offset_with_the_scores():
     for _ in range(20):
         detector.partial_fit(BENIGN)
     assert (detector.predict(BENIGN) == -1).sum() == int(0.1 * len(BENIGN))
+
+
+def test_rare_flags_are_no_outliers_by_themselves():
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.normal(size=(600, 3)) @ rng.normal(size=(3, 6)), np.zeros((600, 20))])
+    X[np.arange(40), 6 + np.arange(40) // 2] = 1.0  # Each flag is set in two rows.
+    odd = X[100:140].copy()
+    odd[:, :6] += rng.normal(size=(40, 6)) * X[:, :6].std(axis=0) * 3.0
+    scores = AutoencoderAnomalyDetector(random_state=0).fit(X).score_samples
+    assert np.median(scores(X[:40])) > np.median(scores(odd)) + 1.0
+    standard = AutoencoderAnomalyDetector(scaling="standard", random_state=0).fit(X).score_samples
+    assert np.median(standard(X[:40])) < np.median(standard(odd))

@@ -84,3 +84,24 @@ def test_transformer_of_scikit_learn_is_cloned_and_used():
     assert not hasattr(transformer, "quantiles_")
     expected = QuantileTransformer(n_quantiles=20).fit_transform(X[:, :3])
     np.testing.assert_allclose(_scaled(scaler, X[:, :3]), expected)
+
+
+def test_mixed_puts_features_of_few_values_on_their_range():
+    rng = np.random.default_rng(1)
+    rare = (np.arange(5000) % 1000 == 0).astype(float)
+    grades = rng.integers(0, 32, 5000) * 2.0
+    many = rng.integers(0, 33, 5000) * 2.0
+    rows = np.column_stack([rare, grades, many, rng.normal(size=5000)])
+    rows[17] = np.nan
+    scaler = _fit("mixed", rows)
+    expected = [0.5, 31.0, np.nanstd(many[np.arange(5000) != 17]), np.nanstd(rows[:, 3])]
+    np.testing.assert_allclose(scaler.scale, expected, rtol=1e-9)
+    np.testing.assert_allclose(scaler.center, np.nanmean(rows, axis=0), rtol=1e-9)
+    in_one_chunk = fit_scaler("mixed", lambda: iter([(rows, None)]), False)
+    np.testing.assert_allclose(in_one_chunk.scale, scaler.scale, rtol=1e-9)
+
+
+def test_mixed_keeps_constant_and_missing_features():
+    rows = np.column_stack([np.full(9, 3.0), np.full(9, np.nan)])
+    scaler = _fit("mixed", rows)
+    np.testing.assert_array_equal(scaler.scale, [1.0, 1.0])

@@ -52,7 +52,7 @@ def test_combination_is_a_smooth_maximum():
     views = torch.tensor([[0.0, -1.0, 9.0], [0.0, -1.0, 0.0]])
     combined = _combined(views)
     np.testing.assert_allclose(combined[:2], [0.0, -1.0], atol=1e-6)
-    assert combined[2] == pytest.approx(9.0 - np.log(2) / 2, abs=1e-6)
+    assert combined[2] == pytest.approx(9.0 - np.log(2) / 1.5, abs=1e-6)
 
 
 def test_projection_keeps_distances():

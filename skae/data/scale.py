@@ -14,6 +14,9 @@ from sklearn.base import clone
 
 from skae.data.validate import missing_mask
 
+# Most values of a feature that is a flag, a count or a grade; rows that are sorted at once.
+_MOST_VALUES, _BLOCK_ROWS = 32, 4096
+
 
 @dataclass
 class AffineScaler:
@@ -78,8 +81,31 @@ Scaler = AffineScaler | TransformerScaler
 
 
 @dataclass
+class _Values:
+    """Up to ``_MOST_VALUES`` + 1 values of each feature, (those, n_features); NaN if fewer."""
+
+    known: np.ndarray | None = None
+
+    @property
+    def few(self) -> np.ndarray:
+        assert self.known is not None
+        return np.isnan(self.known[-1])
+
+    def add(self, rows: np.ndarray) -> None:
+        if self.known is None:
+            self.known = np.full((_MOST_VALUES + 1, rows.shape[1]), np.nan)
+        for start in range(0, len(rows), _BLOCK_ROWS):
+            few = self.few  # Of most features, the first block has too many.
+            values = np.vstack([self.known[:, few], rows[start : start + _BLOCK_ROWS, few]])
+            values.sort(axis=0)
+            values[1:][values[1:] == values[:-1]] = np.nan
+            values.sort(axis=0)
+            self.known[:, few] = values[: len(self.known)]
+
+
+@dataclass
 class _Summary:
-    """Weighted count, mean, variance, minimum and maximum of each feature."""
+    """Weighted count, mean, variance, minimum, maximum and, if they are few, values."""
 
     shift: np.ndarray | None = None
     count: Any = 0.0
@@ -87,6 +113,7 @@ class _Summary:
     squares: Any = 0.0
     low: Any = field(default=np.inf)
     high: Any = field(default=-np.inf)
+    values: _Values = field(default_factory=_Values)
 
     def add(self, rows: np.ndarray, weights: np.ndarray | None) -> None:
         missing = missing_mask(rows)
@@ -156,11 +183,23 @@ def _robust(summary: _Summary, rows: Any) -> tuple[np.ndarray, np.ndarray]:
     return median, np.where(high > low, high - low, np.sqrt(summary.variance))
 
 
+def _mixed(summary: _Summary, rows: Any) -> tuple[np.ndarray, np.ndarray]:
+    """As "standard"; features of few values are put on their range.
+
+    A flag that is set in one row of a thousand has a standard deviation of .03: in units
+    of that, each row that has it set would be unlike all others. In half of its range, it
+    counts as much as a flag that is set in half of the rows.
+    """
+    mean, deviation = _standard(summary, rows)
+    return mean, np.where(summary.values.few, (summary.high - summary.low) / 2, deviation)
+
+
 _SCALINGS: dict[str, Callable[[_Summary, Any], tuple[np.ndarray, np.ndarray]]] = {
     "standard": _standard,
     "common": _common,
     "minmax": _minmax,
     "robust": _robust,
+    "mixed": _mixed,
 }
 
 
@@ -202,16 +241,19 @@ def fit_scaler(
     scaling: Any,
     chunks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray | None]]],
     bounded: bool,
+    unlike: str = "standard",
 ) -> Scaler:
     """Fit a scaling.
 
     Parameters
     ----------
-    scaling : {"auto", "standard", "common", "minmax", "robust", None} or transformer
+    scaling : {"auto", "standard", "common", "minmax", "robust", "mixed", None} or transformer
     chunks : callable
         Gives, each time it is called, the rows and their weights in chunks.
     bounded : bool
         The loss needs targets in [0, 1]: "auto" becomes "minmax".
+    unlike : str
+        What else "auto" becomes where features do not look like pixels.
     """
     if scaling is not None and not isinstance(scaling, str):
         everything = np.vstack([rows for rows, _ in chunks()]).astype(np.float64)
@@ -223,14 +265,16 @@ def fit_scaler(
     with np.errstate(over="ignore", invalid="ignore"):
         for rows, weights in chunks():
             summary.add(rows, weights)
+            if "mixed" in (scaling, unlike):
+                summary.values.add(rows)
     if not np.isfinite(summary.squares).all():
         raise ValueError(
             "X holds values so large that their squares are infinite, beyond about 1e150. Divide "
             "such features by a constant."
         )
     if scaling == "auto":
-        pixels = "common" if _has_like_units(summary) else "standard"
-        scaling = "minmax" if bounded else pixels
+        fitting = "common" if _has_like_units(summary) else unlike
+        scaling = "minmax" if bounded else fitting
     center, scale = _SCALINGS[scaling](summary, lambda: (rows for rows, _ in chunks()))
     return AffineScaler(center, _where_positive(scale, center), scaling)
 

@@ -33,6 +33,11 @@ def hidden_layer_sizes(n_features: int) -> tuple[int, int]:
     return first, first // 2
 
 
+def detector_layers(n_features: int) -> tuple[int, int]:
+    """Narrow ones: what reconstructs everything well knows no outliers."""
+    return 64, 32
+
+
 def batch_size(n_rows: int) -> int:
     """About 64 batches an epoch, of 32 to 256 rows: a power of two."""
     return min(256, max(32, 2 ** math.floor(math.log2(max(n_rows / 64, 1)))))
