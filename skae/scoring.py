@@ -85,16 +85,16 @@ class View(NamedTuple):
         """Distance of rows (n, d) from the nearest reference, on average over the draws, (n,)."""
         if self.basis is not None:
             rows = (rows - torch.from_numpy(self.center)) @ torch.from_numpy(self.basis)
-        references = torch.from_numpy(self.references).flatten(0, 1)
-        squares = (rows**2).sum(1, keepdim=True) - 2.0 * rows @ references.T
+        references, own = torch.from_numpy(self.references).flatten(0, 1), (rows**2).sum(1)
         norms = (references**2).sum(1)
-        squares += norms
-        # Below rounding, it is the reference itself.
-        itself = squares <= 1e-9 * norms.mean()
-        squares.masked_fill_(itself, torch.inf if leave_out_self else 0.0)
-        nearest = squares.view(-1, *self.references.shape[:2]).amin(2)
-        # Where all references are the row itself.
-        return nearest.masked_fill_(nearest.isinf(), 0.0).sqrt().mean(1)
+        # Squared distances less the row's own norm, which is added to the least of them alone.
+        squares = torch.addmm(norms, rows, references.T, alpha=-2.0)
+        rounding = 1e-9 * norms.mean()  # Below, it is the reference itself.
+        if leave_out_self:
+            squares.masked_fill_(squares <= (rounding - own)[:, None], torch.inf)
+        nearest = squares.view(-1, *self.references.shape[:2]).amin(2) + own[:, None]
+        # It may be the row itself for all references.
+        return nearest.masked_fill((nearest <= rounding) | nearest.isinf(), 0.0).sqrt().mean(1)
 
     def outlyingness(self, distances: Tensor) -> Tensor:
         """Distances in robust deviations from the median of the training data, by logarithm."""
