@@ -8,7 +8,7 @@ from sklearn import get_config
 from sklearn.utils.validation import check_is_fitted
 
 from skae._base import BaseAutoencoder
-from skae.data.columns import Ranges, as_array, as_frame, dtypes_of
+from skae.data.columns import Layout, Ranges, dtypes_of
 from skae.data.stream import block_length, sampled
 from skae.density import Mixture, draw, fit_density
 from skae.randomness import DENSITY_STREAM, draw_seed
@@ -125,7 +125,7 @@ class SamplingAutoencoder(BaseAutoencoder):
     def _check_X(self, X, reset: bool = False) -> Any:
         rows = super()._check_X(X, reset)
         if reset:
-            self._dtypes = dtypes_of(X, rows)
+            self._dtypes = np.array(dtypes_of(X, rows), dtype=object)
         return rows
 
     def _fit_density(self, X: Any, weights: np.ndarray | None, seed: int) -> None:
@@ -145,15 +145,14 @@ class SamplingAutoencoder(BaseAutoencoder):
         self._density = density.truncated(size) if isinstance(density, Mixture) else None
 
     def _like_training_rows(self, decoded: np.ndarray) -> Any:
-        values = self._ranges.restored(decoded)
+        shape, columns = self._input.caller_shape, None
         config = getattr(self, "_sklearn_output_config", {})
         library = config.get("transform", get_config()["transform_output"])
-        if library == "default" or len(self._input.caller_shape) > 1:
-            rows = as_array(values, self._dtypes)
-            return rows.reshape(-1, *self._input.caller_shape)
-        numbered = [f"x{i}" for i in range(values.shape[1])]
-        names = getattr(self, "feature_names_in_", numbered)
-        return as_frame(values, self._dtypes, names, library)
+        if library != "default" and len(shape) == 1:
+            numbered = [f"x{i}" for i in range(decoded.shape[1])]
+            columns = tuple(getattr(self, "feature_names_in_", numbered))
+        layout = Layout(library, shape, tuple(self._dtypes), columns)
+        return layout.restored(self._ranges.restored(decoded))
 
 
 def _count(name: str, value: Any, least: int) -> int:

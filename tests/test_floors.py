@@ -51,7 +51,6 @@ FLOORS = [
         ["density"],
         [
             "coding.entropy",
-            "coding.layout",
             "coding.quantizer",
             "coding.refine",
             "coding.residual",
