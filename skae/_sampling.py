@@ -5,16 +5,17 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn import get_config
+from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from skae._base import BaseAutoencoder
 from skae.data.columns import Layout, Ranges, dtypes_of
 from skae.data.stream import block_length, sampled
-from skae.density import Mixture, draw, fit_density
+from skae.density import Mixture, Pending, draw, fit_density
 from skae.randomness import DENSITY_STREAM, draw_seed
 
 # Rows whose latents a density is fitted on, at most.
-_DENSITY_ROWS = 10_000
+_DENSITY_ROWS = 20_000
 
 
 class SamplingAutoencoder(BaseAutoencoder):
@@ -56,6 +57,7 @@ class SamplingAutoencoder(BaseAutoencoder):
         """
         check_is_fitted(self)
         n_samples = _count("n_samples", n_samples, 1)
+        self._settle()
         if self._density is None:
             raise ValueError(
                 f"There is no density of the {self.n_components_} latents to sample from. Use a "
@@ -133,15 +135,24 @@ class SamplingAutoencoder(BaseAutoencoder):
         X, weights = sampled(X, weights, _DENSITY_ROWS, length, seed, DENSITY_STREAM)
         density = None
         if self._has_bottleneck():
-            density = fit_density(self.latent_density, self._model.encode(X), weights, seed)
+            density = Pending(self._latent_density(), self._model.encode(X), weights, seed)
         self._density, self._ranges = density, Ranges.of(X)
+
+    def _latent_density(self) -> Any:
+        kind = self.latent_density
+        return kind if isinstance(kind, str) else clone(kind)
+
+    def _settle(self) -> None:
+        # Who draws no rows pays for no density. Two threads at a time find the same one.
+        if isinstance(density := self._density, Pending):
+            self._density = fit_density(*density)
 
     def _has_bottleneck(self) -> bool:
         return self.network != "unet"
 
     def _truncate_density(self, size: int) -> None:
         """Of the first latents alone; another estimator's cannot be cut."""
-        density = getattr(self, "_density", None)
+        density = self._density
         self._density = density.truncated(size) if isinstance(density, Mixture) else None
 
     def _like_training_rows(self, decoded: np.ndarray) -> Any:

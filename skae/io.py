@@ -303,6 +303,7 @@ def _stored(estimator: BaseAutoencoder, arrays: dict[str, np.ndarray]) -> dict[s
         )
     check_is_fitted(estimator)
     estimator._validate_params()
+    estimator._settle()
     parameters = stored_parameters(estimator)
     return {"class": name, "parameters": parameters, "fitted": _stored_state(estimator, arrays)}
 

@@ -231,14 +231,15 @@ def test_transform_and_scores_are_without_chance_and_outliers_score_low():
 
 
 def test_samples_of_the_prior_are_distributed_as_the_rows():
-    estimator = VariationalAutoencoder(**SMALL | {"max_epochs": 150}, beta=0.1).fit(X)
+    options = SMALL | {"max_epochs": 150, "latent_density": "prior"}
+    estimator = VariationalAutoencoder(**options).fit(X)
     drawn = estimator.sample(4000, random_state=0)
     np.testing.assert_allclose(drawn.mean(axis=0), X.mean(axis=0), atol=0.2)
     np.testing.assert_allclose(np.corrcoef(drawn.T), np.corrcoef(X.T), atol=0.25)
 
 
 def test_density_of_the_latents_in_place_of_the_prior():
-    estimator = VariationalAutoencoder(**SMALL)
+    estimator = VariationalAutoencoder(**SMALL, latent_density="prior")
     with pytest.raises(ValueError, match="'prior' is not fitted"):
         clone(estimator).fit(X).fit_density(X)
     some = X[X[:, 0] > X[:, 0].mean()]
