@@ -107,10 +107,10 @@ def ours(cls, latent_density, loss="log_loss"):
 
 IMAGE_METHODS = {
     "PCA + GMM": lambda epochs, seed: PCAMixture(seed),
-    "autoencoder, squared error, + GMM": ours(AutoencoderTransformer, "gmm", "squared_error"),
+    "autoencoder (squared error) + GMM": ours(AutoencoderTransformer, "gmm", "squared_error"),
     "autoencoder + Gaussian": ours(AutoencoderTransformer, "gaussian"),
     "autoencoder + GMM": ours(AutoencoderTransformer, "gmm"),
-    "VAE, its prior": ours(VariationalAutoencoder, "prior"),
+    "VAE prior": ours(VariationalAutoencoder, "prior"),
     "VAE + GMM": ours(VariationalAutoencoder, "gmm"),
 }
 for name in MODELS:
@@ -253,7 +253,7 @@ TABLE_METHODS = {
     "GaussianMixture": Mixtures,
     "autoencoder + GMM": lambda: Ours(AutoencoderTransformer()),
     "VAE + GMM": lambda: Ours(VariationalAutoencoder()),
-    "VAE, beta 0.3, + GMM": lambda: Ours(VariationalAutoencoder(beta=0.3)),
+    "VAE (beta 0.3) + GMM": lambda: Ours(VariationalAutoencoder(beta=0.3)),
 }
 
 
