@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from skae._base import BaseAutoencoder
 from skae.data.columns import Layout, Ranges, dtypes_of
 from skae.data.stream import block_length, sampled
-from skae.density import Mixture, Pending, draw, fit_density
+from skae.density import QUICK, Mixture, Pending, draw, fit_density
 from skae.randomness import DENSITY_STREAM, draw_seed
 
 # Rows whose latents a density is fitted on, at most.
@@ -133,17 +133,16 @@ class SamplingAutoencoder(BaseAutoencoder):
     def _fit_density(self, X: Any, weights: np.ndarray | None, seed: int) -> None:
         length = block_length(X, self._model.dtype, 1)
         X, weights = sampled(X, weights, _DENSITY_ROWS, length, seed, DENSITY_STREAM)
-        density = None
-        if self._has_bottleneck():
-            density = Pending(self._latent_density(), self._model.encode(X), weights, seed)
-        self._density, self._ranges = density, Ranges.of(X)
-
-    def _latent_density(self) -> Any:
         kind = self.latent_density
-        return kind if isinstance(kind, str) else clone(kind)
+        kind = kind if isinstance(kind, str) else clone(kind)
+        self._density, self._ranges = None, Ranges.of(X)
+        if self._has_bottleneck():
+            self._density = Pending(kind, self._model.encode(X), weights, seed)
+        if kind in QUICK:
+            self._settle()
 
     def _settle(self) -> None:
-        # Who draws no rows pays for no density. Two threads at a time find the same one.
+        # Who draws no rows pays for no mixture. Two threads at a time find the same one.
         if isinstance(density := self._density, Pending):
             self._density = fit_density(*density)
 

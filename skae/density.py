@@ -11,6 +11,9 @@ from sklearn.base import clone
 # rows for each. Ghosh et al. (2020) have ten: on images of digits, more draw better ones.
 _SIZES, _ROWS_A_COMPONENT = (1, 2, 3, 5, 10, 20, 40, 80), 10
 
+# What is fitted in less time than it takes to keep the latents for later.
+QUICK = ("gaussian", "prior")
+
 # Share of the mean variance that is added to each variance, lest a component be singular.
 _RIDGE = 1e-6
 

@@ -1,7 +1,7 @@
 """New images and rows: skae against PCA + GaussianMixture, Pythae, GaussianMixture and SMOTE.
 
     python examples/benchmarks/generation.py images
-    python examples/benchmarks/generation.py images --sets fashion_mnist --methods "VAE + GMM,PCA + GMM"
+    python examples/benchmarks/generation.py images --sets mnist --methods "VAE + GMM,PCA + GMM"
     python examples/benchmarks/generation.py tables
     python examples/benchmarks/generation.py minority
 
