@@ -124,6 +124,11 @@ class SamplingAutoencoder(BaseAutoencoder):
         self._fit_density(rows, weights, draw_seed(self.random_state))
         return self
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A pickle holds what was learned from rows, and does not grow with their number.
+        self._settle()
+        return super().__getstate__()
+
     def _check_X(self, X, reset: bool = False) -> Any:
         rows = super()._check_X(X, reset)
         if reset:
@@ -143,7 +148,7 @@ class SamplingAutoencoder(BaseAutoencoder):
 
     def _settle(self) -> None:
         # Who draws no rows pays for no mixture. Two threads at a time find the same one.
-        if isinstance(density := self._density, Pending):
+        if isinstance(density := getattr(self, "_density", None), Pending):
             self._density = fit_density(*density)
 
     def _has_bottleneck(self) -> bool:
