@@ -308,7 +308,10 @@ class LatentCodec(BaseEstimator):
     def _mark(self) -> bytes:
         model = self.estimator_
         if isinstance(model, BaseAutoencoder):
-            model = {k: v for k, v in model._model.__getstate__().items() if k != "device"}
+            model = model._model.__getstate__()
+            # How it is computed is not what it is.
+            spec = {k: v for k, v in vars(model["spec"]).items() if k != "compile"}
+            model = {k: v for k, v in model.items() if k != "device"} | {"spec": spec}
         return fingerprint(model, self._quantizer, self._tables, self._grid, self._layout)
 
     def _chunks(self, batches: Iterable) -> Iterator[tuple[int, bytes]]:

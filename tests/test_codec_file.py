@@ -1,5 +1,7 @@
 """Codecs in safe files: the same bytes and values, and every other file refused."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
@@ -83,6 +85,13 @@ def test_network_of_ones_own_is_given_again(path):
         load(path)
     restored = load(path, network=pair, device="cpu")
     assert restored.encode(rows) == codec.encode(rows)
+
+
+def test_compiled_network_is_the_same_codec():
+    codec = coded(IMAGES.reshape(-1, 64), pair)
+    mark, network = codec._mark(), codec.estimator_._model.network
+    network.spec = dataclasses.replace(network.spec, compile=True)
+    assert codec._mark() == mark
 
 
 def test_what_has_no_place_in_a_file_is_refused(exact, path):
