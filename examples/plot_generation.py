@@ -36,7 +36,7 @@ def main() -> None:
     pictures = {
         "digits": digits[:50],
         "drawn from a mixture on the latents": mixture.sample(50, random_state=0),
-        "drawn from the prior of a variational autoencoder": variational.sample(50, random_state=0),
+        "drawn by a variational autoencoder": variational.sample(50, random_state=0),
         "ways from one digit to another": mixture.interpolate(digits[:5], digits[5:10], steps=10),
     }
     figure, axes = plt.subplots(3, 2, figsize=(10, 11), height_ratios=(1, 1, 1.6))

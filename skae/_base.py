@@ -377,6 +377,9 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderSettings):
     def _fitted(self, X: Any, weights: np.ndarray | None, plan: TrainingPlan) -> None:
         """What else an estimator learns from its training rows."""
 
+    def _settle(self) -> None:
+        """Compute what of the fit was put off until it is asked for."""
+
     def _fit_scaler(self, X: Any, weights: np.ndarray | None, plan: TrainingPlan) -> Scaler:
         if needs_all_rows(self.scaling):
             X, weights = scaling_sample(X, weights, plan.block_length, plan.seeds[0])

@@ -109,9 +109,9 @@ LATENT_PARAMETERS = """ordered : bool, default=False
 
 DENSITY_PARAMETER = """latent_density : {"gaussian", "gmm"} or estimator, default="gaussian"
         Density that :meth:`sample` draws latents from, fitted on those of at most
-        10,000 training rows: a normal distribution, a mixture of at most ten, or a
-        scikit-learn estimator with ``sample`` (Ghosh et al., "From variational to
-        deterministic autoencoders", ICLR 2020)."""
+        20,000 training rows when rows are first drawn: a normal distribution, a mixture
+        of them, or a scikit-learn estimator with ``sample`` (Ghosh et al., "From
+        variational to deterministic autoencoders", ICLR 2020)."""
 
 LATENT_ATTRIBUTES = """explained_variance_ratio_ : ndarray of shape (n_components_,)
         Share of the variance of the scaled training rows that each latent adds, with

@@ -5,16 +5,17 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn import get_config
+from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from skae._base import BaseAutoencoder
-from skae.data.columns import Ranges, as_array, as_frame, dtypes_of
+from skae.data.columns import Layout, Ranges, dtypes_of
 from skae.data.stream import block_length, sampled
-from skae.density import Mixture, draw, fit_density
+from skae.density import QUICK, Mixture, Pending, draw, fit_density
 from skae.randomness import DENSITY_STREAM, draw_seed
 
 # Rows whose latents a density is fitted on, at most.
-_DENSITY_ROWS = 10_000
+_DENSITY_ROWS = 20_000
 
 
 class SamplingAutoencoder(BaseAutoencoder):
@@ -56,6 +57,7 @@ class SamplingAutoencoder(BaseAutoencoder):
         """
         check_is_fitted(self)
         n_samples = _count("n_samples", n_samples, 1)
+        self._settle()
         if self._density is None:
             raise ValueError(
                 f"There is no density of the {self.n_components_} latents to sample from. Use a "
@@ -122,38 +124,50 @@ class SamplingAutoencoder(BaseAutoencoder):
         self._fit_density(rows, weights, draw_seed(self.random_state))
         return self
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A pickle holds what was learned from rows, and does not grow with their number.
+        self._settle()
+        return super().__getstate__()
+
     def _check_X(self, X, reset: bool = False) -> Any:
         rows = super()._check_X(X, reset)
         if reset:
-            self._dtypes = dtypes_of(X, rows)
+            self._dtypes = np.array(dtypes_of(X, rows), dtype=object)
         return rows
 
     def _fit_density(self, X: Any, weights: np.ndarray | None, seed: int) -> None:
         length = block_length(X, self._model.dtype, 1)
         X, weights = sampled(X, weights, _DENSITY_ROWS, length, seed, DENSITY_STREAM)
-        density = None
+        kind = self.latent_density
+        kind = kind if isinstance(kind, str) else clone(kind)
+        self._density, self._ranges = None, Ranges.of(X)
         if self._has_bottleneck():
-            density = fit_density(self.latent_density, self._model.encode(X), weights, seed)
-        self._density, self._ranges = density, Ranges.of(X)
+            self._density = Pending(kind, self._model.encode(X), weights, seed)
+        if kind in QUICK:
+            self._settle()
+
+    def _settle(self) -> None:
+        # Who draws no rows pays for no mixture. Two threads at a time find the same one.
+        if isinstance(density := getattr(self, "_density", None), Pending):
+            self._density = fit_density(*density)
 
     def _has_bottleneck(self) -> bool:
         return self.network != "unet"
 
     def _truncate_density(self, size: int) -> None:
         """Of the first latents alone; another estimator's cannot be cut."""
-        density = getattr(self, "_density", None)
+        density = self._density
         self._density = density.truncated(size) if isinstance(density, Mixture) else None
 
     def _like_training_rows(self, decoded: np.ndarray) -> Any:
-        values = self._ranges.restored(decoded)
+        shape, columns = self._input.caller_shape, None
         config = getattr(self, "_sklearn_output_config", {})
         library = config.get("transform", get_config()["transform_output"])
-        if library == "default" or len(self._input.caller_shape) > 1:
-            rows = as_array(values, self._dtypes)
-            return rows.reshape(-1, *self._input.caller_shape)
-        numbered = [f"x{i}" for i in range(values.shape[1])]
-        names = getattr(self, "feature_names_in_", numbered)
-        return as_frame(values, self._dtypes, names, library)
+        if library != "default" and len(shape) == 1:
+            numbered = [f"x{i}" for i in range(decoded.shape[1])]
+            columns = tuple(getattr(self, "feature_names_in_", numbered))
+        layout = Layout(library, shape, tuple(self._dtypes), columns)
+        return layout.restored(self._ranges.restored(decoded))
 
 
 def _count(name: str, value: Any, least: int) -> int:

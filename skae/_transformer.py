@@ -288,8 +288,10 @@ class AutoencoderTransformer(
                 f"n_components={n_components!r} must be a whole number from 1 to n_components_="
                 f"{self.n_components_}."
             )
+        self._settle()
         smaller = copy.copy(self)
         smaller._truncate(int(n_components))
+        smaller._truncate_density(int(n_components))
         return smaller.set_params(n_components=int(n_components), ordered=True)
 
     def _has_order(self) -> bool:
@@ -301,7 +303,6 @@ class AutoencoderTransformer(
         self._train_state = truncated_state(self._train_state, before, self._model.network.spec)
         self.n_components_ = size
         self.explained_variance_ratio_ = self.explained_variance_ratio_[:size]
-        self._truncate_density(size)
 
     def _fitted(self, X: Any, weights: np.ndarray | None, plan: TrainingPlan) -> None:
         self._order(X, weights, plan)

@@ -1,4 +1,4 @@
-"""VariationalAutoencoder: latents drawn from a posterior, rows drawn from a prior."""
+"""VariationalAutoencoder: latents drawn from a posterior, near to a common prior."""
 
 from sklearn.utils.validation import check_is_fitted
 
@@ -15,27 +15,30 @@ class VariationalAutoencoder(AutoencoderTransformer):
     The encoder gives mean and variance of a normal distribution, from which latents
     are drawn in training; its Kullback-Leibler divergence from the standard normal
     distribution is part of the loss (Kingma and Welling, "Auto-encoding variational
-    Bayes", ICLR 2014). Neighbouring latents then decode to similar rows, and
-    :meth:`sample` draws new rows from the prior. What :meth:`transform` gives is the
-    mean, without chance.
+    Bayes", ICLR 2014). The losses count against it as the likelihood does whose noise
+    fits them best, which is followed in training (Rybkin et al., "Simple and effective
+    VAE training with calibrated decoders", ICML 2021). Neighbouring latents then decode
+    to similar rows. What :meth:`transform` gives is the mean, without chance.
 
     Parameters
     ----------
     beta : float, default=1.0
-        Weight of the divergence against the sum of a row's losses (Higgins et al.,
-        "beta-VAE", ICLR 2017). Less rebuilds rows better, more makes better new ones,
-        and leaves latents that are not needed without content.
+        Weight of the divergence against the surprise at a row (Higgins et al.,
+        "beta-VAE", ICLR 2017): 1 is the evidence lower bound, for data of any scale.
+        Less rebuilds rows better, more brings latents nearer to the prior, and
+        leaves those that are not needed without content.
     kl_warm_up : float in [0, 1], default=0.25
         Share of the training over which that weight rises from zero (Bowman et al.,
         "Generating sentences from a continuous space", CoNLL 2016), lest latents be
         given up before they are learned. :meth:`partial_fit` has the full weight.
     {latent_parameters}
-    latent_density : {"prior", "gaussian", "gmm"} or estimator, default="prior"
+    latent_density : {"prior", "gaussian", "gmm"} or estimator, default="gmm"
         What :meth:`sample` draws latents from: the standard normal distribution, or
-        a density that is fitted on the latents of at most 10,000 training rows: a
-        normal distribution, a mixture of at most ten, or a scikit-learn estimator
-        with ``sample`` (Ghosh et al., "From variational to deterministic
-        autoencoders", ICLR 2020).
+        a density that is fitted on the latents of at most 20,000 training rows when
+        rows are first drawn: a normal distribution, a mixture of them, or a
+        scikit-learn estimator with ``sample`` (Ghosh et al., "From variational to
+        deterministic autoencoders", ICLR 2020). The prior is where latents are
+        pressed to, not where they are: the others commonly draw better rows.
     {parameters}
 
     Attributes
@@ -45,7 +48,7 @@ class VariationalAutoencoder(AutoencoderTransformer):
 
     See Also
     --------
-    AutoencoderTransformer : Without the prior; samples from a density of its latents.
+    AutoencoderTransformer : Without the prior.
 
     Examples
     --------
@@ -87,7 +90,7 @@ class VariationalAutoencoder(AutoencoderTransformer):
         init="auto",
         ordered=False,
         sparse_output=False,
-        latent_density="prior",
+        latent_density="gmm",
         optimizer="adam",
         learning_rate=3e-3,
         lr_schedule="one_cycle",
@@ -143,7 +146,7 @@ class VariationalAutoencoder(AutoencoderTransformer):
     beta: float
 
     def score_samples(self, X):
-        """Lower bound of each row's log-likelihood, by feature; higher is more normal.
+        """Lower bound of each row's log-likelihood, a feature; higher is more normal.
 
         Parameters
         ----------
@@ -153,10 +156,10 @@ class VariationalAutoencoder(AutoencoderTransformer):
         Returns
         -------
         scores : ndarray of shape (n_samples,)
-            Minus the loss that training minimises: the sum of the losses of the
-            observed features, over 32 draws of latents that are the same in every
-            call, and ``beta`` times the divergence, divided by the number of these
-            features. With ``beta=1`` it is the evidence lower bound, but for a
+            Minus what training minimises: the surprise at the observed features, over
+            32 draws of latents that are the same in every call, and ``beta`` times
+            the divergence, divided by the number of these features. With ``beta=1``
+            it is the evidence lower bound of the scaled features in nats, but for a
             constant.
         """
         check_is_fitted(self)

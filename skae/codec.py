@@ -13,11 +13,11 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from skae._base import BaseAutoencoder
 from skae.coding.entropy import Table, constriction, decode_columns, encode_columns, fit_table
-from skae.coding.layout import layout_of
 from skae.coding.quantizer import Quantizer, decoder_metric, fit_quantizer, rounded
 from skae.coding.refine import epochs_for, refine
 from skae.coding.residual import Grid, fit_grid, grid_steps
 from skae.coding.stream import MOST_ROWS, fingerprint, read_stream, write_stream
+from skae.data.columns import layout_of
 from skae.data.scale import AffineScaler
 from skae.data.validate import dense_chunks
 from skae.randomness import draw_seed
@@ -133,9 +133,9 @@ class LatentCodec(BaseEstimator):
         """
         self._check_parameters()
         constriction()
-        estimator, layout = self.estimator, layout_of(X)
+        estimator = self.estimator
         rows = _rows(estimator, X)
-        steps = None
+        layout, steps = layout_of(X, rows), None
         if self.max_error is not None:
             steps = grid_steps(self.max_error, layout.is_integer, rows.shape[1])
         latents = _latents(estimator, X)
@@ -308,7 +308,10 @@ class LatentCodec(BaseEstimator):
     def _mark(self) -> bytes:
         model = self.estimator_
         if isinstance(model, BaseAutoencoder):
-            model = {k: v for k, v in model._model.__getstate__().items() if k != "device"}
+            model = model._model.__getstate__()
+            # How it is computed is not what it is.
+            spec = {k: v for k, v in vars(model["spec"]).items() if k != "compile"}
+            model = {k: v for k, v in model.items() if k != "device"} | {"spec": spec}
         return fingerprint(model, self._quantizer, self._tables, self._grid, self._layout)
 
     def _chunks(self, batches: Iterable) -> Iterator[tuple[int, bytes]]:

@@ -121,10 +121,11 @@ class Model:
         return self._map(X, self.losses_of).astype(np.float64)
 
     def bounds(self, X: Any, beta: float, n_draws: int = 32) -> np.ndarray:
-        """:meth:`losses` over latents drawn for each row, and ``beta`` times their divergence.
+        """Surprise at each row over drawn latents, and ``beta`` times their divergence, a feature.
 
         The draws are the same for every row and call.
         """
+        loss, dispersion = LOSSES[self.loss], self.network.dispersion
 
         def row_bounds(batch: Batch) -> Tensor:
             n, posterior = len(batch.values), self.network.posterior(_padded(batch.values))
@@ -132,7 +133,8 @@ class Model:
             total = beta * divergence(mean, log_variance)[0, :, None]
             for row in noise.to(mean):
                 values, n_observed = self._cell_losses(batch, drawn(mean, log_variance, row))
-                total += values.sum(-1, keepdim=True) / n_draws
+                errors = values.sum(-1, keepdim=True)
+                total += loss.surprise(errors, n_observed, dispersion) / n_draws
             return (total / n_observed)[:, 0]
 
         noise = spread_normal(n_draws, self.network.spec.n_latents)

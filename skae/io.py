@@ -19,11 +19,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae import __version__, _records
 from skae._base import BaseAutoencoder
+from skae._codec_file import CodecState, codec_of, shapes_of, state_of
 from skae._container import Reader, write
 from skae._denoiser import DenoisingAutoencoder
 from skae._detector import AutoencoderAnomalyDetector
 from skae._transformer import AutoencoderTransformer
 from skae._variational import VariationalAutoencoder
+from skae.codec import LatentCodec
 from skae.data.columns import Ranges, is_numeric
 from skae.data.scale import AffineScaler
 from skae.data.spec import InputSpec
@@ -39,6 +41,9 @@ from skae.networks.modules import ModuleNetwork, ModuleSpec
 from skae.scoring import Scorer, joint_width
 
 FORMAT = 1
+
+# Name of a codec's class, and of its estimator's arrays.
+_CODEC, _INNER = LatentCodec.__name__, "estimator."
 
 # Most layers, stages or members of a network.
 _MOST_SIZES = 256
@@ -84,8 +89,8 @@ class _Model(TypedDict):
     layout: list[_Parameter]
 
 
-def save(estimator: BaseAutoencoder, path: str | os.PathLike) -> None:
-    """Write a fitted estimator to a safe file.
+def save(estimator: BaseAutoencoder | LatentCodec, path: str | os.PathLike) -> None:
+    """Write a fitted estimator, or a codec, to a safe file.
 
     The file is written beside the old one, and takes its place when it is complete: a
     save that fails leaves the old file as it was. The same estimator gives the same
@@ -93,8 +98,9 @@ def save(estimator: BaseAutoencoder, path: str | os.PathLike) -> None:
 
     Parameters
     ----------
-    estimator : one of the estimators of this package
-        Fitted. Pipelines and scikit-learn's own estimators go through skops or joblib.
+    estimator : one of the estimators of this package, or a LatentCodec of one
+        Fitted. Pipelines and scikit-learn's own estimators go through skops or joblib. Of
+        a codec the trained-on ``estimator_`` is kept, not the ``estimator`` it began with.
     path : str or path-like
         Where to; by custom it ends in ``.safetensors``.
 
@@ -123,22 +129,9 @@ def save(estimator: BaseAutoencoder, path: str | os.PathLike) -> None:
     >>> bool((loaded.transform(X) == autoencoder.transform(X)).all())
     True
     """
-    name = type(estimator).__name__
-    if _CLASSES.get(name) is not type(estimator):
-        raise ValueError(
-            f"estimator={estimator!r} is none of {', '.join(_CLASSES)}. Save it with skops or "
-            f"joblib."
-        )
-    check_is_fitted(estimator)
-    estimator._validate_params()
     arrays: dict[str, np.ndarray] = {}
-    settings = {
-        "format": FORMAT,
-        "class": name,
-        "parameters": stored_parameters(estimator),
-        "fitted": _stored_state(estimator, arrays),
-        "versions": versions(),
-    }
+    stored = _stored_codec if type(estimator) is LatentCodec else _stored
+    settings = {"format": FORMAT, "versions": versions()} | stored(estimator, arrays)
     write(Path(path), settings, arrays)
 
 
@@ -147,8 +140,8 @@ def load(
     *,
     network: Callable | None = None,
     device: str = "auto",
-) -> BaseAutoencoder:
-    """Read an estimator from a safe file.
+) -> BaseAutoencoder | LatentCodec:
+    """Read an estimator, or a codec, from a safe file.
 
     Nothing that stands in the file is executed or imported. The checksum in the file
     finds damage, not forgery: whoever can write the file can write a checksum.
@@ -164,7 +157,7 @@ def load(
 
     Returns
     -------
-    estimator : one of the estimators of this package
+    estimator : one of the estimators of this package, or a LatentCodec
         Fitted, with the parameters, predictions and training state of the saved one.
 
     Raises
@@ -184,18 +177,41 @@ def load(
         raise ValueError(f"{os.fspath(path)} cannot be loaded: {reason}") from error
 
 
-def _loaded(reader: Reader, network: Callable | None, device: str) -> BaseAutoencoder:
+def _loaded(reader: Reader, network: Callable | None, device: str) -> BaseAutoencoder | LatentCodec:
     settings = reader.settings
     _check_format(settings)
+    # Arrays of the right shapes that take no memory: whatever is wrong is found before reading.
+    planned = {k: np.broadcast_to(np.zeros((), d), s) for k, (d, s) in reader.layout.items()}
+    if settings["class"] == _CODEC:
+        return _loaded_codec(settings, planned, reader.arrays, network, device)
+    estimator = _planned(settings, planned, network)
+    return _filled(estimator, settings, reader.arrays(), network, device)
+
+
+def _planned(
+    settings: dict[str, Any], planned: dict[str, np.ndarray], network: Callable | None
+) -> BaseAutoencoder:
+    """The estimator without its state, which was checked."""
     name = settings["class"]
     if type(name) is not str or name not in _CLASSES:
         raise ValueError(f"its class {str(name)[:80]!r} is none of {', '.join(_CLASSES)}.")
-    estimator = _CLASSES[name](**_parameters(_CLASSES[name], settings["parameters"], network))
+    parameters = _parameters(_CLASSES[name], settings["parameters"])
+    if "network" not in settings["parameters"]:
+        parameters["network"] = "auto" if network is None else network
+    estimator = _CLASSES[name](**parameters | {"compile": False})
     estimator._validate_params()
-    # Arrays of the right shapes that take no memory: whatever is wrong is found before reading.
-    planned = {k: np.broadcast_to(np.zeros((), d), s) for k, (d, s) in reader.layout.items()}
     _check_state(_state(estimator, settings["fitted"], planned), network)
-    state = _state(estimator, settings["fitted"], reader.arrays())
+    return estimator
+
+
+def _filled(
+    estimator: BaseAutoencoder,
+    settings: dict[str, Any],
+    arrays: dict[str, np.ndarray],
+    network: Callable | None,
+    device: str,
+) -> BaseAutoencoder:
+    state = _state(estimator, settings["fitted"], arrays)
     state["_model"] = _rebuilt(state["_model"], network, device)
     for attribute, value in state.items():
         setattr(estimator, attribute, value)
@@ -267,18 +283,75 @@ def _unplain(value: Any) -> Any:
     return value
 
 
-def _parameters(cls: type[BaseAutoencoder], stored: Any, network: Callable | None) -> dict:
-    known = cls().get_params(deep=False)
-    if type(stored) is not dict or (unknown := stored.keys() - known.keys()):
+def _parameters(cls: Any, stored: Any) -> dict[str, Any]:
+    known = cls._get_param_names()
+    if type(stored) is not dict or (unknown := stored.keys() - set(known)):
         unknown = unknown if type(stored) is dict else stored
         raise ValueError(f"{cls.__name__} has no parameters {str(unknown)[:80]}.")
-    parameters = {name: _unplain(value) for name, value in stored.items()} | {"compile": False}
-    if "network" not in stored:
-        parameters["network"] = "auto" if network is None else network
-    return parameters
+    return {name: _unplain(value) for name, value in stored.items()}
 
 
 # What a fit leaves behind.
+
+
+def _stored(estimator: BaseAutoencoder, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    name = type(estimator).__name__
+    if _CLASSES.get(name) is not type(estimator):
+        raise ValueError(
+            f"estimator={estimator!r} is none of {', '.join(_CLASSES)}. Save it with skops or "
+            f"joblib."
+        )
+    check_is_fitted(estimator)
+    estimator._validate_params()
+    estimator._settle()
+    parameters = stored_parameters(estimator)
+    return {"class": name, "parameters": parameters, "fitted": _stored_state(estimator, arrays)}
+
+
+def _stored_codec(codec: LatentCodec, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    check_is_fitted(codec)
+    codec._check_parameters()
+    inner: dict[str, np.ndarray] = {}
+    state, stored = state_of(codec), _stored(codec.estimator_, inner)
+    arrays.update({_INNER + name: array for name, array in inner.items()})
+    parameters = {k: _plain(k, v) for k, v in codec.get_params(False).items() if k != "estimator"}
+    fitted = {"estimator": stored, "codec": _records.encode(CodecState, state, "codec", arrays)}
+    return {"class": _CODEC, "parameters": parameters, "fitted": fitted}
+
+
+def _loaded_codec(
+    settings: dict[str, Any],
+    planned: dict[str, np.ndarray],
+    read: Callable[[], dict[str, np.ndarray]],
+    network: Callable | None,
+    device: str,
+) -> LatentCodec:
+    parameters, fitted = _parameters(LatentCodec, settings["parameters"]), settings["fitted"]
+    keys = {"estimator", "codec"}
+    _must(type(fitted) is dict and fitted.keys() == keys, f"what was fitted must be {sorted(keys)}")
+    stored = fitted["estimator"]
+    keys = {"class", "parameters", "fitted"}
+    _must(type(stored) is dict and stored.keys() == keys, f"its estimator must be {sorted(keys)}")
+    own, inner = _parted(planned)
+    estimator = _planned(stored, inner, network)
+    n_latents, n_features = (stored["fitted"][k] for k in ("n_components_", "n_features_in_"))
+    for arrays, shapes, kinds in shapes_of(_codec_state(fitted, own), n_latents, n_features):
+        _check_arrays(arrays, shapes, kinds)
+    own, inner = _parted(read())
+    estimator = _filled(estimator, stored, inner, network, device)
+    return codec_of(estimator, parameters, _codec_state(fitted, own))
+
+
+def _codec_state(fitted: dict[str, Any], arrays: dict[str, np.ndarray]) -> CodecState:
+    state = _records.decode(CodecState, fitted["codec"], "codec", arrays)
+    _must(not arrays, f"it holds arrays that nothing asks for, {str(list(arrays))[:80]}")
+    return state
+
+
+def _parted(arrays: dict[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Arrays of a codec, and those of its estimator."""
+    own = {k: v for k, v in arrays.items() if not k.startswith(_INNER)}
+    return own, {k.removeprefix(_INNER): v for k, v in arrays.items() if k.startswith(_INNER)}
 
 
 def _stored_state(estimator: BaseAutoencoder, arrays: dict[str, np.ndarray]) -> dict[str, Any]:

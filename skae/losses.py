@@ -14,6 +14,9 @@ from torch import Tensor
 _aten = torch.ops.aten
 _PER_ELEMENT = 0  # ATen's code for reduction="none"
 
+# Squared errors below are rounding of float32.
+_LEAST_DISPERSION = 1e-12
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -30,12 +33,27 @@ class Loss:
         Constant factor of the slope, left out so that it costs no pass of its own.
     link : callable
         From network outputs to values on the scale of the targets.
+    power : float or None
+        Power of a small error that the loss is; None where it is a log-likelihood itself.
     """
 
     value: Callable[[Tensor, Tensor], Tensor]
     slope: Callable[[Tensor, Tensor, Tensor], object]
     scale: float = 1.0
     link: Callable[[Tensor], Tensor] = lambda output: output
+    power: float | None = None
+
+    def dispersion(self, mean: Tensor) -> Tensor:
+        """The ``d`` by which ``mean`` is likeliest, where densities are as ``exp(-loss / d)``."""
+        if self.power is None:
+            return torch.ones_like(mean)
+        return (self.power * mean).clamp(min=_LEAST_DISPERSION)
+
+    def surprise(self, total: Tensor, n_cells: Tensor | float, dispersion: Tensor) -> Tensor:
+        """Minus the logarithm of such a density, but for a constant, of the ``total`` of cells."""
+        if self.power is None:
+            return total
+        return total / dispersion + n_cells * dispersion.log() / self.power
 
 
 def _difference(output: Tensor, target: Tensor, out: Tensor) -> None:
@@ -59,15 +77,18 @@ LOSSES = {
         lambda output, target: _aten.mse_loss(output, target, _PER_ELEMENT),
         _difference,
         scale=2.0,
+        power=2.0,
     ),
     "absolute_error": Loss(
         lambda output, target: (output - target).abs_(),
         _sign,
+        power=1.0,
     ),
     # Quadratic up to one unit of the scaled data, linear beyond (Huber 1964).
     "huber": Loss(
         lambda output, target: _aten.huber_loss(output, target, _PER_ELEMENT),
         _clipped,
+        power=2.0,
     ),
     # Cross-entropy of targets in [0, 1]; the network's outputs are logits.
     "log_loss": Loss(

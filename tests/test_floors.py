@@ -51,7 +51,6 @@ FLOORS = [
         ["density"],
         [
             "coding.entropy",
-            "coding.layout",
             "coding.quantizer",
             "coding.refine",
             "coding.residual",
@@ -62,13 +61,14 @@ FLOORS = [
     [["_base"]],
     [["_sampling"]],
     [["_transformer", "_denoiser", "_variational"], ["_detector"]],
+    [["codec"]],
+    [["_codec_file"]],
     [
         ["inspection"],
         ["segmentation"],
         ["model_selection"],
         ["io", "checkpoints"],
         ["export"],
-        ["codec"],
         ["parquet"],
     ],
     [["__init__"]],

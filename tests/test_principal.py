@@ -65,6 +65,16 @@ def test_narrow_layers_carry_as_many_axes_as_they_can():
     np.testing.assert_allclose(rebuilt, expected, atol=2e-4)
 
 
+@pytest.mark.parametrize(("width", "n_axes"), [(60, 30), (100, 32), (160, 40)])
+def test_wide_layers_keep_units_beside_many_axes(width, n_axes):
+    X = np.random.default_rng(0).normal(size=(500, 90)) * np.linspace(3, 1, 90)
+    autoencoder = _start(n_components=80, hidden_layer_sizes=(width,)).fit(X)
+    pca = PCA(n_axes).fit(X)
+    expected = pca.inverse_transform(pca.transform(X))
+    rebuilt = _path_alone(autoencoder, n_axes).reconstruct(X)
+    np.testing.assert_allclose(rebuilt, expected, atol=2e-3)
+
+
 def test_constant_columns_and_few_rows():
     X = np.ones((5, 8))
     X[:, 0] = np.arange(5)

@@ -1,6 +1,7 @@
 """Rows drawn from the latents: like the training rows in distribution, units, columns, dtypes."""
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -94,6 +95,38 @@ def test_density_of_ones_own_has_no_place_in_a_safe_file(tmp_path):
     estimator = AutoencoderTransformer(**SMALL, latent_density=KernelDensity()).fit(X)
     with pytest.raises(ValueError, match=r"latent_density=.*safe file"):
         save(estimator, tmp_path / "model.safetensors")
+
+
+class Counting(KernelDensity):
+    n_fits = 0
+
+    def fit(self, X, y=None, sample_weight=None):
+        Counting.n_fits += 1
+        return super().fit(X, y, sample_weight)
+
+
+def test_density_is_fitted_when_rows_are_drawn_and_not_before():
+    estimator = AutoencoderTransformer(**SMALL | {"max_epochs": 2}, latent_density=Counting())
+    estimator.fit(X).partial_fit(X).partial_fit(X)
+    assert Counting.n_fits == 0
+    # A parameter that changes after the fit does not change what was fitted.
+    estimator.latent_density.set_params(bandwidth=1000.0)
+    with ThreadPoolExecutor() as pool:
+        drawn = list(pool.map(lambda _: estimator.sample(5, random_state=0), range(4)))
+    n_fits = Counting.n_fits
+    assert 1 <= n_fits <= 4
+    restored = pickle.loads(pickle.dumps(estimator))
+    for rows in drawn:
+        np.testing.assert_array_equal(rows, restored.sample(5, random_state=0))
+    assert Counting.n_fits == n_fits
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 3, 15])
+def test_few_rows_have_a_mixture(n_rows):
+    estimator = AutoencoderTransformer(**SMALL | {"max_epochs": 2}, latent_density="gmm")
+    drawn = estimator.fit(X[:n_rows]).sample(50, random_state=0)
+    assert (drawn >= X[:n_rows].min(axis=0)).all()
+    assert (drawn <= X[:n_rows].max(axis=0)).all()
 
 
 def test_images_come_back_as_images_in_their_dtype():

@@ -6,7 +6,7 @@ with asymmetric numeral systems", 2022; Martin, "Range encoding", 1979).
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,9 @@ _TOTAL = 1 << 24
 # Most entries of a table. Of columns that spread wider, the low bits are coded as they are.
 _MOST_ENTRIES = 1 << 11
 _MOST_LOW_BITS = 20
+
+# Farthest first entry: with its low bits it is still an int64.
+_MOST_LOW = 1 << 53
 
 # Rows that the smooth density counts for, beside those observed.
 _PRIOR_ROWS = 8.0
@@ -91,6 +94,45 @@ def _normalized(counts: np.ndarray) -> np.ndarray:
     frequencies = 1 + np.floor(counts * (room / counts.sum())).astype(np.int64)
     frequencies[np.argmax(frequencies)] += _TOTAL - frequencies.sum()
     return frequencies
+
+
+class PackedTables(NamedTuple):
+    """Tables as arrays of integers: one entry a table, and the frequencies of all."""
+
+    low: np.ndarray
+    n_low_bits: np.ndarray
+    lengths: np.ndarray
+    frequencies: np.ndarray
+
+
+def pack(tables: list[Table]) -> PackedTables:
+    low, n_low_bits, lengths = np.array(
+        [(table.low, table.n_low_bits, len(table.frequencies)) for table in tables]
+    ).T
+    frequencies = np.concatenate([table.frequencies for table in tables])
+    return PackedTables(low, n_low_bits, lengths, frequencies)
+
+
+def unpack(packed: PackedTables) -> list[Table]:
+    """The tables that :func:`pack` was given.
+
+    Raises
+    ------
+    ValueError
+        If these are no tables that a coder could use.
+    """
+    low, n_low_bits, lengths, frequencies = packed
+    ends = np.cumsum(lengths)
+    fits = len(lengths) > 0 and (lengths > 1).all() and ends[-1] == len(frequencies)
+    if not fits or (frequencies < 1).any() or (np.abs(low) > _MOST_LOW).any():
+        raise ValueError("tables of frequencies must be of positive integers.")
+    if (n_low_bits < 0).any() or (n_low_bits > _MOST_LOW_BITS).any():
+        raise ValueError("tables of frequencies have too many low bits.")
+    parts = np.split(frequencies, ends[:-1])
+    if any(part.sum() != _TOTAL for part in parts):
+        raise ValueError(f"tables of frequencies must add up to {_TOTAL}.")
+    numbers = zip(low.tolist(), n_low_bits.tolist(), parts, strict=True)
+    return [Table(*fields) for fields in numbers]
 
 
 def encode_columns(columns: np.ndarray, tables: list[Table]) -> bytes:

@@ -1,5 +1,6 @@
-"""What the columns of the training rows were like, so that drawn rows can be like them."""
+"""What the training data were like, so that drawn and decoded rows can be like them."""
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,39 +43,70 @@ class Ranges(NamedTuple):
         return np.where(self.whole, np.rint(values), values)
 
 
-def dtypes_of(X: Any, rows: Any) -> np.ndarray:
+@dataclass(frozen=True)
+class Layout:
+    """What rows were before they became numbers: an array, images, a data frame.
+
+    Attributes
+    ----------
+    kind : {"numpy", "pandas", "polars"}
+    shape : tuple of int
+        Of one sample.
+    dtypes : tuple of str
+        Names of the columns' dtypes, or one for all.
+    columns : tuple or None
+        Names of a frame's columns.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    dtypes: tuple[str, ...]
+    columns: tuple[Any, ...] | None = None
+
+    @property
+    def is_integer(self) -> np.ndarray:
+        """Which columns hold integers or booleans, or one entry for all."""
+        return np.array([_plain(name).kind in "iub" for name in self.dtypes])
+
+    def restored(self, values: np.ndarray) -> Any:
+        """Rows (n, n_features) of this kind; integers rounded, and in the range of their dtype.
+
+        An array is of the one dtype that holds all columns.
+        """
+        if self.columns is None:
+            dtype = np.result_type(*{_plain(name) for name in self.dtypes})
+            return _cast(values, dtype).reshape(-1, *self.shape)
+        dtypes = self.dtypes * (len(self.columns) if len(self.dtypes) == 1 else 1)
+        pairs = zip(self.columns, values.T, dtypes, strict=True)
+        series = {name: _cast(column, _plain(dtype)) for name, column, dtype in pairs}
+        if self.kind == "polars":
+            import polars
+
+            return polars.DataFrame(series)
+        import pandas
+
+        # A capital letter begins the dtypes that know missing values, but for one.
+        nullable = {
+            name: "boolean" if dtype.lower() == "boolean" else dtype
+            for name, dtype in zip(series, dtypes, strict=True)
+            if dtype[0].isupper() or dtype == "boolean"
+        }
+        return pandas.DataFrame(series).astype(nullable)
+
+
+def layout_of(X: Any, rows: Any) -> Layout:
+    """The layout of an array, a sparse matrix or a data frame, given its rows of numbers."""
+    kind = type(X).__module__.split(".")[0]
+    if kind in ("pandas", "polars"):
+        return Layout(kind, (rows.shape[1],), dtypes_of(X, rows), tuple(X.columns))
+    return Layout("numpy", np.shape(X)[1:], dtypes_of(X, rows))
+
+
+def dtypes_of(X: Any, rows: Any) -> tuple[str, ...]:
     """Names of the dtypes of a frame's columns; for all else the one of its rows."""
     dtypes = getattr(X, "dtypes", None)
     names = [str(rows.dtype)] if dtypes is None else [str(dtype) for dtype in dtypes]
-    return np.array([name if is_numeric(name) else "float64" for name in names], dtype=object)
-
-
-def as_array(values: np.ndarray, dtypes: np.ndarray) -> np.ndarray:
-    """Values in the one dtype that holds them all."""
-    return values.astype(np.result_type(*{_plain(name) for name in dtypes}))
-
-
-def as_frame(values: np.ndarray, dtypes: np.ndarray, names: Any, library: str) -> Any:
-    """Values as a frame of pandas or polars, each column in its dtype."""
-    if len(dtypes) == 1:
-        dtypes = np.repeat(dtypes, values.shape[1])
-    columns = {
-        str(name): column.astype(_plain(dtype))
-        for name, column, dtype in zip(names, values.T, dtypes, strict=True)
-    }
-    if library == "polars":
-        import polars
-
-        return polars.DataFrame(columns)
-    import pandas
-
-    # A capital letter begins the dtypes that know missing values, but for one.
-    nullable = {
-        name: "boolean" if dtype.lower() == "boolean" else dtype
-        for name, dtype in zip(columns, dtypes, strict=True)
-        if dtype[0].isupper() or dtype == "boolean"
-    }
-    return pandas.DataFrame(columns).astype(nullable)
+    return tuple(name if is_numeric(name) else "float64" for name in names)
 
 
 def _plain(name: str) -> np.dtype:
@@ -88,3 +120,14 @@ def is_numeric(name: str) -> bool:
         return _plain(name).kind in "biuf"
     except TypeError:
         return False
+
+
+def _cast(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    if dtype.kind == "b":
+        return values > 0.5
+    if dtype.kind in "iu" and values.dtype.kind == "f":
+        limits = np.iinfo(dtype)
+        # The largest integers have no float64; those below them do.
+        most = float(limits.max) if limits.max < 2**53 else float(limits.max) * (1.0 - 2.0**-53)
+        values = np.clip(np.rint(values.astype(np.float64)), float(limits.min), most)
+    return values.astype(dtype)

@@ -44,7 +44,8 @@ def state_shapes(spec: Spec) -> dict[str, tuple[int, ...]]:
     pair = nn.ModuleDict({"encoder": encoder, "decoder": decoder})
     n_values = sum(math.prod(parameter.shape) for parameter in pair.parameters())
     buffers = {f"buffer.{name}": tuple(value.shape) for name, value in pair.named_buffers()}
-    return {"parameters": (n_values,), **buffers}
+    drawn = {"dispersion": (1, 1)} if spec.variational else {}
+    return {"parameters": (n_values,), **buffers, **drawn}
 
 
 def draws_globally(network: Network) -> bool:

@@ -173,10 +173,11 @@ def truncated(spec: DenseSpec, flat: Tensor, smaller: DenseSpec) -> Tensor:
 
 
 def n_buffers(spec: DenseSpec) -> int:
-    """Running means and variances of the hidden layers."""
-    if spec.normalization != "batch":
-        return 0
-    return 2 * spec.n_members * sum(w for i, w in enumerate(spec.widths[1:]) if spec.is_hidden(i))
+    """Running means and variances of the hidden layers, a dispersion where latents are drawn."""
+    n_units = 0
+    if spec.normalization == "batch":
+        n_units = sum(w for i, w in enumerate(spec.widths[1:]) if spec.is_hidden(i))
+    return spec.n_members * (2 * n_units + spec.variational)
 
 
 def member_values(spec: DenseSpec, values: Tensor) -> Tensor:
@@ -197,7 +198,12 @@ class DenseNetwork:
     spec : DenseSpec
     parameters : Tensor of shape (n_parameters,)
     buffers : Tensor
-        Running means and variances of batch normalization, else empty.
+        Running means and variances of batch normalization, and dispersions.
+
+    Attributes
+    ----------
+    dispersion : Tensor of shape (K, 1), or (0, 1)
+        Of the losses around what drawn latents decode to; zero before training.
     """
 
     def __init__(self, spec: DenseSpec, parameters: Tensor, buffers: Tensor):
@@ -206,6 +212,7 @@ class DenseNetwork:
         self.buffers = buffers
         self.layers = split(spec, parameters)
         self.moments = self._split_buffers()
+        self.dispersion = buffers[len(buffers) - spec.n_members * spec.variational :, None]
         self.latent_mask = self._latent_mask()
         self.activation = ACTIVATIONS[spec.activation]
 
@@ -253,7 +260,7 @@ class DenseNetwork:
                 values.copy_(drawn.uniform_(-bound, bound, generator=rng))
 
     def _split_buffers(self) -> dict[int, Moments]:
-        if not len(self.buffers):
+        if self.spec.normalization != "batch":
             return {}
         k, moments, start = self.spec.n_members, {}, 0
         for i, width in enumerate(self.spec.widths[1:]):

@@ -72,6 +72,7 @@ class ModuleNetwork:
         flat = [p.detach().reshape(-1) for p in modules]
         self.parameters = torch.cat(flat) if flat else torch.zeros(0, dtype=dtype, device=device)
         _point(modules, self.parameters, "data")
+        self.dispersion = self.parameters.new_zeros(int(spec.variational), 1)
         if spec.compile:
             for module in self.pair.values():
                 module.compile()
@@ -95,7 +96,8 @@ class ModuleNetwork:
 
     def state(self) -> dict[str, Tensor]:
         buffers = {f"buffer.{name}": value for name, value in self.pair.named_buffers()}
-        return {"parameters": self.parameters, **buffers}
+        drawn = {"dispersion": self.dispersion} if self.spec.variational else {}
+        return {"parameters": self.parameters, **buffers, **drawn}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         for name, value in self.state().items():

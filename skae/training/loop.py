@@ -26,6 +26,9 @@ from skae.training.monitor import Monitor
 from skae.training.optimizers import Optimizer, Rate
 from skae.training.plan import SCHEDULES, TrainingPlan, TrainState
 
+# How fast the dispersion follows the losses of batches.
+_DISPERSION_RATE = 0.02
+
 
 def train(
     network: Network, rows: Rows, plan: TrainingPlan, state: TrainState, monitor: Monitor
@@ -157,6 +160,8 @@ class _Run:
             values = loss.value(network.decode(network.encode(target)), target)
             losses.append((values if observed is None else values * observed).sum(-1))
             if self._plan.beta is not None:
+                n_cells = target.shape[2] if observed is None else observed.sum(-1)
+                losses[-1] = loss.surprise(losses[-1], n_cells, network.dispersion)
                 losses[-1] += self._plan.beta * divergence(*network.posterior(target))
         return self._mean_loss(torch.cat(losses, 1), held_out)
 
@@ -227,8 +232,8 @@ class _Batch:
         n_cells = size * clean.shape[2] * rows.observed_share
         self._scale = clean.new_full((1, 1, 1), self._loss.scale / n_cells)
         self._penalty_scale = clean.new_full((1, 1, 1), plan.latent_l1 / size)
-        self._beta, self._warm_up = plan.beta, plan.kl_warm_up
-        self._divergence_scale = clean.new_full((1, 1, 1), (plan.beta or 0.0) / n_cells)
+        self._beta, self._warm_up, self._dispersion = plan.beta, plan.kl_warm_up, network.dispersion
+        self._row_cells = n_cells / size
 
     def compute_gradients(
         self, index: Tensor, offsets: Tensor, losses: Tensor, progress: float
@@ -255,17 +260,34 @@ class _Batch:
             step.gradient.mul_(observed)
         torch.sum(values, -1, out=losses)
         scale, penalty_scale = self._scale, self._penalty_scale
-        divergence_scale = self._divergence_scale
+        weights = None
         if self._rows.weights is not None:
             weights = self._rows.weights[rows].view(*index.shape, 1)
             scale, penalty_scale = scale * weights, penalty_scale * weights
-            divergence_scale = divergence_scale * weights
         step.gradient.mul_(scale)
         if self._beta is not None:
-            # Counted in full from the first step on, so that losses can be compared.
-            losses.add_(step.posterior.divergence(), alpha=self._beta)
-            share = min(1.0, progress / self._warm_up) if self._warm_up else 1.0
-            step.posterior.divergence_gradient.copy_(divergence_scale).mul_(share)
+            self._weigh_divergence(self._beta, losses, weights, progress)
         if self._latent_l1:
             torch.sign(step.latents, out=step.latent_gradient).mul_(penalty_scale)
         step.backward()
+
+    def _weigh_divergence(
+        self, beta: float, losses: Tensor, weights: Tensor | None, progress: float
+    ) -> None:
+        """Make the losses bounds, and set the gradient by the divergence.
+
+        It is that of the bound times the dispersion: in units of the loss, as all gradients.
+        """
+        dispersion, posterior = self._dispersion, self.step.posterior
+        weights = losses.new_ones(1, 1, 1) if weights is None else weights
+        mean = (losses * weights[..., 0]).mean(1, True) / weights.mean(1) / self._row_cells
+        rate = torch.where(dispersion == 0, 1.0, _DISPERSION_RATE).to(mean.dtype)
+        dispersion.lerp_(self._loss.dispersion(mean).to(dispersion.dtype), rate)
+        n_cells = self._clean.shape[2] if self._observed is None else self._observed.sum(-1)
+        losses.copy_(self._loss.surprise(losses, n_cells, dispersion))
+        # Counted in full from the first step on, so that losses can be compared.
+        losses.add_(posterior.divergence(), alpha=beta)
+        share = min(1.0, progress / self._warm_up) if self._warm_up else 1.0
+        size = losses.shape[1] * self._row_cells
+        scale = dispersion[..., None] * (beta * share / size)
+        posterior.divergence_gradient.copy_(weights * scale)

@@ -184,6 +184,7 @@ def _pairs(own: DenseNetwork, whole: DenseNetwork, first: int):
     for i, moments in own.moments.items():
         for mine, all_of_them in zip(moments, whole.moments[i], strict=True):
             yield mine, all_of_them[first : first + own.n_members]
+    yield own.dispersion, whole.dispersion[first : first + own.n_members]
 
 
 def _joined(rows: list[Rows]) -> tuple[Rows, list[int]]:
