@@ -82,8 +82,8 @@ class AutoencoderSettings(BaseEstimator):
     beta: float | None = None
     kl_warm_up: float = 0.0
 
-    # Most epochs that max_epochs="auto" takes, and what init="auto" is where it can be.
-    _most_epochs, _auto_init = 300, "pca"
+    # Most epochs that max_epochs="auto" takes.
+    _most_epochs = 300
 
     _input: InputSpec
 
@@ -230,6 +230,10 @@ class AutoencoderSettings(BaseEstimator):
         builder = image_builder(self.network, self._input.image_shape, channels, *settings)
         return builder if self.beta is None else builder.for_draws()
 
+    def _auto_init(self) -> str:
+        """What init="auto" is where it can be."""
+        return "pca"
+
     def _starts_as_pca(self, spec: Spec) -> bool:
         able = isinstance(spec, DenseSpec) and passes_lines(spec) and self.loss != "log_loss"
         if self.init == "pca" and not able:
@@ -238,7 +242,7 @@ class AutoencoderSettings(BaseEstimator):
                 "'relu', 'silu' or 'gelu', without normalization, sparsity, draws and 'log_loss'. "
                 "Pass init='auto' to have it where it is possible."
             )
-        return able and (self._auto_init if self.init == "auto" else self.init) == "pca"
+        return able and (self._auto_init() if self.init == "auto" else self.init) == "pca"
 
     def _plan(
         self, n_rows: int, product_dtype: torch.dtype, one_pass: bool, starts_as_pca: bool

@@ -325,7 +325,8 @@ class AutoencoderTransformer(
         """Features of every pixel, for segmentation.
 
         Of a model of patches (``patch_size``) with a bottleneck: the pixel, and the
-        latents of the patches around it. Of a convolutional network: the scaled pixel,
+        latents of the patches around it, with the spreads of those of the first scale in
+        windows of a quarter and half of a patch. Of a convolutional network: the scaled pixel,
         and what each stage makes of it, interpolated to the image's resolution.
 
         Parameters

@@ -121,7 +121,7 @@ def test_pixel_features_of_patches_are_their_latents_at_every_scale():
     autoencoder = DenoisingAutoencoder(patch_size=(4, 5), n_components=3, max_epochs=2)
     images = NORMAL[:5, :, :20].astype(np.float32)
     features = autoencoder.fit(images).pixel_features(images, scales=(1, 2))
-    assert features.shape == (5, 24, 20, 1 + 3 + 3)
+    assert features.shape == (5, 24, 20, 1 + 3 + 3 + 2 * 3)
     np.testing.assert_array_equal(features[..., 0], images)
     # The patch around pixel (10, 7): rows 8 to 11, columns 5 to 9.
     latents = autoencoder.transform(images[:, 8:12, 5:10])
@@ -131,7 +131,21 @@ def test_pixel_features_of_patches_are_their_latents_at_every_scale():
     np.testing.assert_allclose(features[:, 0, 0, 1:4], autoencoder.transform(corner), atol=1e-5)
     # A plain image is the same at all scales.
     plain = autoencoder.pixel_features(np.full((1, 9, 11), 0.3, dtype=np.float32), scales=(1, 3))
-    np.testing.assert_allclose(plain[..., 1:4], plain[..., 4:], atol=1e-5)
+    np.testing.assert_allclose(plain[..., 1:4], plain[..., 4:7], atol=1e-5)
+    # And its latents have no spread, up to the root of rounding.
+    np.testing.assert_allclose(plain[..., 7:], 0.0, atol=1e-2)
+
+
+def test_pixel_features_tell_a_texture_whatever_its_phase():
+    images = np.random.default_rng(0).normal(size=(4, 40, 40)).astype(np.float32)
+    images[:, :, 20:] *= 3
+    autoencoder = DenoisingAutoencoder(patch_size=4, n_components=3, max_epochs=2, random_state=0)
+    features = autoencoder.fit(images).pixel_features(images, scales=(1,))
+    latents = features[..., 1:4]
+    expected = [latents[..., part, :].std(axis=(0, 1, 2)) for part in (np.s_[4:14], np.s_[26:36])]
+    for i, part in enumerate((np.s_[4:14], np.s_[26:36])):
+        found = features[..., part, 7:].mean(axis=(0, 1, 2))
+        np.testing.assert_allclose(found, expected[i], rtol=0.2)
 
 
 def test_pixel_features_need_convolutions_and_images():
