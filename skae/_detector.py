@@ -360,6 +360,8 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
         """
         check_is_fitted(self)
         rows, shape = self._check_images_of_map(X, "detect")
+        if threshold is not None and np.isnan(threshold):
+            raise ValueError(f"threshold={threshold!r} must be a number, or None.")
         if threshold is None:
             threshold = -self.offset_ if self._is_of_places() else self._pixel_threshold
         parts = (rows[i : i + _MAPS_AT_ONCE] for i in range(0, rows.shape[0], _MAPS_AT_ONCE))
@@ -433,6 +435,10 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
 
     def _maps(self, rows: Any, shape: tuple[int, ...], smoothing: float | None) -> np.ndarray:
         """Anomaly maps of images, as rows, of a shape."""
+        if smoothing is not None and not 0 <= smoothing < np.inf:
+            raise ValueError(
+                f"smoothing={smoothing!r} must be a number of pixels of at least 0, or None."
+            )
         if isinstance(self._scorer, DefectScorer):
             maps = self._model.map_joint(rows, self._scorer.maps)
             return smoothed(maps, smoothing or 0.0)

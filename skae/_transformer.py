@@ -14,6 +14,7 @@ from skae._base import BaseAutoencoder
 from skae._parameters import documented
 from skae._sampling import SamplingAutoencoder
 from skae._settings import HasMethods, Interval, RealNotInt, StrOptions
+from skae.data.spec import sizes_of
 from skae.data.stream import sampled
 from skae.data.validate import check_out, dense_chunks, image_shape_of, like_caller
 from skae.maps import pixel_features
@@ -354,6 +355,7 @@ class AutoencoderTransformer(
             images = self._image_array(X)
         else:
             images = np.asarray(self._check_X(X)[:]).reshape(-1, *shape)
+        scales = sizes_of("scales", scales)
         return np.stack(list(pixel_features(self._model, images, self._input, scales)))
 
     def _rebuilt(self, X, out=None):

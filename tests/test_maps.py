@@ -217,3 +217,43 @@ def test_patches_are_parts_of_their_images_from_everywhere():
     assert (place - place[:, :1, :1] == (30 * np.arange(4)[:, None] + np.arange(6))).all()
     tops, lefts = np.divmod(place[:, 0, 0], 30)
     assert (tops.min(), tops.max(), lefts.min(), lefts.max()) == (0, 16, 0, 24)
+
+
+def test_unusable_settings_of_maps_are_refused(detector):
+    for smoothing in (-1.0, np.nan):
+        with pytest.raises(ValueError, match="smoothing="):
+            detector.anomaly_map(NORMAL[:2], smoothing=smoothing)
+    with pytest.raises(ValueError, match="threshold=nan"):
+        detector.detect(NORMAL[:2], threshold=np.nan)
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    autoencoder = DenoisingAutoencoder(patch_size=4, n_components=2, max_epochs=1, random_state=0)
+    masks = 1 + (NORMAL[:3] > 0)
+    return PixelClassifier(autoencoder, LogisticRegression()).fit(NORMAL[:3], masks)
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        ([np.zeros((8, 9)), np.zeros((7, 9))], "different sizes"),
+        (np.zeros((8, 9)), "must hold images"),
+        (np.zeros((0, 8, 9)), "at least one"),
+        (np.zeros((2, 8, 9, 1, 1)), "dim 5"),
+        (np.zeros((2, 8, 9, 3)), "3 channels"),
+    ],
+)
+def test_unusable_images_are_not_classified(classifier, images, words):
+    with pytest.raises(ValueError, match=words):
+        classifier.predict(images)
+    with pytest.raises(ValueError, match=words):
+        classifier.predict_proba(images)
+
+
+def test_unusable_scales_and_weights_are_refused(classifier):
+    for scales in ((0,), (1.5,), (-1,)):
+        with pytest.raises(ValueError, match="scales="):
+            classifier.autoencoder_.pixel_features(NORMAL[:1], scales=scales)
+    with pytest.raises(ValueError, match="weight for each of the 3 images"):
+        classifier.score(NORMAL[:3], np.ones((3, 24, 32), dtype=int), sample_weight=np.ones(2))
