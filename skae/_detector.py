@@ -342,7 +342,8 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
             is calibrated on the training images, on those that were held out where there
             are: ``-offset_`` with ``anomaly_score="auto"``, so that an image has boxes if,
             and only if, ``predict`` gives -1; else what ``contamination="auto"`` would take
-            for the maxima of maps.
+            for the maxima of maps. Pixels below half of their map's maximum are then left
+            out.
         smoothing : float, default=None
             As in :meth:`anomaly_map`; the threshold is calibrated for None.
 
@@ -362,11 +363,18 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
         rows, shape = self._check_images_of_map(X, "detect")
         if threshold is not None and np.isnan(threshold):
             raise ValueError(f"threshold={threshold!r} must be a number, or None.")
-        if threshold is None:
-            threshold = -self.offset_ if self._is_of_places() else self._pixel_threshold
+        of_places = isinstance(self._scorer, DefectScorer)
+        lowest = -self.offset_ if of_places else self._pixel_threshold
+        assert lowest is not None, "the fit was on images"
+
+        def found(anomaly_map: np.ndarray) -> np.ndarray:
+            # Around a strong defect, coarse octaves are unusual far away from it.
+            half = max(lowest, float(anomaly_map.max()) / 2)
+            return boxes(anomaly_map, half if threshold is None else threshold)
+
         parts = (rows[i : i + _MAPS_AT_ONCE] for i in range(0, rows.shape[0], _MAPS_AT_ONCE))
         maps = (self._maps(part, shape, smoothing) for part in parts)
-        return [boxes(anomaly_map, threshold) for some in maps for anomaly_map in some]
+        return [found(anomaly_map) for some in maps for anomaly_map in some]
 
     @all_or_nothing
     def calibrate(self, X, sample_weight=None) -> Self:

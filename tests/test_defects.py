@@ -56,6 +56,20 @@ def test_score_label_map_and_boxes_agree(detector):
     np.testing.assert_array_equal(best[:, 4], maps[80:].max(axis=(1, 2))[labels[80:] == -1])
 
 
+def test_boxes_of_strong_defects_are_small(detector):
+    pytest.importorskip("skimage")
+    strong = NORMAL[:20].copy()
+    strong[:, 20:23, 6:9] += 5.0
+    for found in detector.detect(strong):
+        assert len(found) == 1
+        top, left, bottom, right, _ = found[0]
+        assert top <= 20
+        assert bottom >= 23
+        assert left <= 6
+        assert right >= 9
+        assert (bottom - top) * (right - left) < 40 * 32 / 4
+
+
 def test_share_of_outliers_sets_the_threshold_of_pixels(detector):
     pytest.importorskip("skimage")
     strict = clone(DETECTOR).set_params(contamination=0.05).fit(TRAIN)
