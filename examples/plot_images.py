@@ -76,9 +76,7 @@ def found_defects() -> list[tuple[str, np.ndarray, np.ndarray]]:
     rng = np.random.default_rng(0)
     normal, scratched = scratched_tiles(rng, 400, False), scratched_tiles(rng, 3, True)
     detector = AutoencoderAnomalyDetector(n_components=4, random_state=0).fit(normal)
-    threshold = detector.anomaly_map(normal).max()
-    boxes = detector.detect(scratched, threshold=threshold)
-    maps = detector.anomaly_map(scratched)
+    boxes, maps = detector.detect(scratched), detector.anomaly_map(scratched)
     found = [("defects found", tile, box) for tile, box in zip(scratched, boxes, strict=True)]
     return [*found, ("map of the last", maps[-1], np.empty((0, 5)))]
 

@@ -387,7 +387,7 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderSettings):
         bounded = self.loss == "log_loss"
         if self._input.is_patch or (self.network in BUILDERS and self.scaling == "auto"):
             return fit_pixel_scaler(self.scaling, chunks, bounded, self._input.network_shape[0])
-        return fit_scaler(self.scaling, chunks, bounded, self._auto_scaling)
+        return fit_scaler(self.scaling, chunks, bounded, self._autos().scaling)
 
     def _check_targets(self, rows: Rows) -> None:
         if self.loss != "log_loss":

@@ -1,5 +1,6 @@
 """AutoencoderAnomalyDetector: rows that lie off what the autoencoder has learned."""
 
+import dataclasses
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -11,16 +12,20 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae._base import BaseAutoencoder, all_or_nothing
 from skae._parameters import documented
-from skae._settings import Interval, Options, RealNotInt, StrOptions
+from skae._settings import Autos, Interval, Options, RealNotInt, StrOptions
 from skae.data.stream import Blocks, block_length, sample_rows
 from skae.data.validate import image_shape_of, like_caller
+from skae.defects import DefectScorer, calibration_images, fit_defect_scorer
 from skae.inference import Model
-from skae.maps import anomaly_maps, boxes
+from skae.maps import anomaly_maps, boxes, smoothed
 from skae.randomness import SCORE_STREAM, subsamples
 from skae.scoring import CALIBRATION_ROWS, SCORES, Scorer, fit_scorer
 from skae.thresholds import Typical, contamination_threshold
 from skae.training import defaults
 from skae.training.plan import TrainingPlan
+
+# Images whose maps are made at once on the way to boxes, and from which a threshold is made.
+_MAPS_AT_ONCE = 256
 
 
 @documented
@@ -37,6 +42,10 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
     reconstruction error alone (Hawkins et al., "Outlier detection using replicator
     neural networks", 2002).
 
+    An image is scored by its most unusual pixel too. Its networks start as PCA, and
+    those of more than 784 values are trained at a ``learning_rate`` that is smaller in
+    proportion.
+
     Parameters
     ----------
     contamination : "auto" or float in [0, 0.5], default="auto"
@@ -50,15 +59,17 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
         distance to the nearest of 4 random rows, on average over many draws;
         "mahalanobis" the one to the centre, in units of the covariance of the inner 80 %
         of the rows; "nearest" the one to the nearest of 1,024 rows, as it is and in
-        units of the covariance. "auto" combines them by a smooth maximum.
+        units of the covariance. "auto" combines them by a smooth maximum; for
+        images also with the energy of the residuals around each pixel, at each scale,
+        and the image counts as its most unusual pixel.
     n_estimators : int or "auto", default="auto"
         Autoencoders that are trained in one pass. "auto" is 4; 1 if ``network`` is not
         the dense one, which only trains one.
     max_samples : int, float or "auto", default="auto"
         Rows, or their share, that each of them is trained on, drawn without
-        replacement. "auto" is 80 %, at most 1,024 or a tenth where that is more, and all
-        of up to 64 rows; with an image network 80 %. Rows that are left out calibrate
-        scores and threshold.
+        replacement. "auto" is 80 %, at most 1,024 or a tenth where that is more; for
+        images 80 %, or half with ``anomaly_score="auto"``; and all of up to 64 rows.
+        Rows that are left out calibrate scores and threshold.
     {parameters}
 
     Attributes
@@ -107,7 +118,8 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
         "n_estimators_": int,
         "_seeds": tuple[int, ...],
         "_typical": Typical,
-        "_scorer": Scorer | None,
+        "_scorer": Scorer | DefectScorer | None,
+        "_pixel_threshold": float | None,
     }
 
     def __init__(
@@ -185,14 +197,16 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
     # on no more than so many, or such a share: few rows hold few outliers to be learned.
     _few_rows, _share, _many_rows, _share_of_many = 64, 0.8, 1024, 0.1
 
-    # Long training learns the outliers too, and the training rows by heart. From PCA, which
-    # knows them as well, outliers were found a little worse.
-    _most_epochs, _auto_init = 20, "random"
+    # What is usual at each place of an image takes many held-out images to know.
+    _image_share = 0.5
 
-    _auto_scaling, _auto_layers = "mixed", staticmethod(defaults.detector_layers)
+    # Features from which on images are trained at a smaller rate: a step of Adam changes
+    # what a layer gives in proportion to its inputs.
+    _many_features = 784
 
-    _scorer: Scorer | None
+    _scorer: Scorer | DefectScorer | None
     _typical: Typical
+    _pixel_threshold: float | None
 
     def score_samples(self, X):
         """Score of each row; higher is more normal.
@@ -300,25 +314,20 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
             Images, of the shape of those in the fit.
         smoothing : float, default=None
             Standard deviation of the Gaussian that smooths the maps, in pixels. None
-            is a 32nd of the shorter side.
+            is 0 with ``anomaly_score="auto"``, whose maps are smooth, else a 32nd of the
+            shorter side.
 
         Returns
         -------
         maps : ndarray of shape (n_samples, height, width)
-            Higher is more anomalous. The mean of a map is the image's mean loss, minus
-            its score with ``anomaly_score="reconstruction"``; its maximum is a score
-            that minds a small defect.
+            Higher is more anomalous. With ``anomaly_score="auto"`` an image's
+            ``score_samples`` is minus the maximum of its map, and pixels above
+            ``-offset_`` are anomalous. With any other the map is the loss of the
+            pixels, and its mean the image's mean loss.
         """
         check_is_fitted(self)
-        shape = image_shape_of(X)
-        if shape is None:
-            raise ValueError(
-                "anomaly_map needs an array of images (n_samples, height, width[, channels]), but "
-                "X holds rows. Reshape them, and fit on images or with image_shape."
-            )
-        smoothing = min(shape[:2]) / 32 if smoothing is None else smoothing
-        losses = self._model.contributions(self._check_X(X))
-        return anomaly_maps(like_caller(losses, X), smoothing)
+        rows, shape = self._check_images_of_map(X, "anomaly_map")
+        return self._maps(rows, shape, smoothing)
 
     def detect(self, X, threshold=None, smoothing=None):
         """Boxes around the defects of images.
@@ -329,11 +338,14 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
                 (n_samples, height, width, channels)
             Images, of the shape of those in the fit.
         threshold : float, default=None
-            Pixels of the :meth:`anomaly_map` above it are anomalous. None takes the
-            threshold that ``contamination="auto"`` would, by the maxima of these maps:
-            most of ``X`` should then be normal.
+            Pixels of the :meth:`anomaly_map` above it are anomalous. None takes one that
+            is calibrated on the training images, on those that were held out where there
+            are: ``-offset_`` with ``anomaly_score="auto"``, so that an image has boxes if,
+            and only if, ``predict`` gives -1; else what ``contamination="auto"`` would take
+            for the maxima of maps. Pixels below half of their map's maximum are then left
+            out.
         smoothing : float, default=None
-            As in :meth:`anomaly_map`.
+            As in :meth:`anomaly_map`; the threshold is calibrated for None.
 
         Returns
         -------
@@ -347,11 +359,22 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
         ImportError
             If scikit-image is not installed (``pip install "skae[image]"``).
         """
-        maps = self.anomaly_map(X, smoothing)
-        if threshold is None:
-            highest = -maps.max(axis=(1, 2))
-            threshold = -Typical.of(highest, None, is_error=True).unusual(highest, None)
-        return [boxes(anomaly_map, threshold) for anomaly_map in maps]
+        check_is_fitted(self)
+        rows, shape = self._check_images_of_map(X, "detect")
+        if threshold is not None and np.isnan(threshold):
+            raise ValueError(f"threshold={threshold!r} must be a number, or None.")
+        of_places = isinstance(self._scorer, DefectScorer)
+        lowest = -self.offset_ if of_places else self._pixel_threshold
+        assert lowest is not None, "the fit was on images"
+
+        def found(anomaly_map: np.ndarray) -> np.ndarray:
+            # Around a strong defect, coarse octaves are unusual far away from it.
+            half = max(lowest, float(anomaly_map.max()) / 2)
+            return boxes(anomaly_map, half if threshold is None else threshold)
+
+        parts = (rows[i : i + _MAPS_AT_ONCE] for i in range(0, rows.shape[0], _MAPS_AT_ONCE))
+        maps = (self._maps(part, shape, smoothing) for part in parts)
+        return [found(anomaly_map) for some in maps for anomaly_map in some]
 
     @all_or_nothing
     def calibrate(self, X, sample_weight=None) -> Self:
@@ -375,32 +398,73 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
         check_is_fitted(self)
         rows, weights = self._check_weights(sample_weight, self._check_X(X))
         length = block_length(rows, self._model.dtype, len(self._seeds))
-        some = sample_rows(rows.shape[0], CALIBRATION_ROWS, length, self._seeds[0], SCORE_STREAM)
+        n_some = self._n_calibration_rows(rows.shape[1])
+        some = sample_rows(rows.shape[0], n_some, length, self._seeds[0], SCORE_STREAM)
         trained = torch.ones((len(self._seeds), len(some)), dtype=torch.bool)
         self._calibrate(rows, weights, self._seeds, some, trained)
         return self
 
     def _n_members(self) -> int:
+        is_dense = isinstance(self.network, str) and self.network in ("auto", "mlp")
         if isinstance(self.n_estimators, str):
-            return 4 if self._is_dense() else 1
-        if self.n_estimators > 1 and not self._is_dense():
+            return 4 if is_dense else 1
+        if self.n_estimators > 1 and not is_dense:
             raise ValueError(
                 f"n_estimators={self.n_estimators!r} autoencoders are trained in one pass by the "
                 f"dense network only. Pass n_estimators=1 with network={self.network!r}."
             )
         return int(self.n_estimators)
 
-    def _is_dense(self) -> bool:
-        return isinstance(self.network, str) and self.network in ("auto", "mlp")
+    def _is_of_places(self) -> bool:
+        """Whether images are scored by their most unusual place."""
+        return self.anomaly_score == "auto" and self._input.image_shape is not None
+
+    def _autos(self) -> Autos:
+        # Long training learns the outliers too, and the training rows by heart. PCA knows
+        # outlying rows as well, and found them a little worse; of images, few steps from a
+        # random start leave a poor reconstruction.
+        if self._input.image_shape is None:
+            return Autos("random", defaults.detector_layers, "mixed", most_epochs=20)
+        return Autos("pca" if self._is_of_places() else "random", most_epochs=10)
+
+    def _plan(self, *args: Any) -> TrainingPlan:
+        plan = super()._plan(*args)
+        if not self._is_of_places():
+            return plan
+        share = min(1.0, self._many_features / self._input.n_features)
+        rates = tuple(rate * share for rate in plan.learning_rates)
+        return dataclasses.replace(plan, learning_rates=rates)
+
+    def _check_images_of_map(self, X, method: str) -> tuple[Any, tuple[int, ...]]:
+        shape = image_shape_of(X)
+        if shape is None:
+            raise ValueError(
+                f"{method} needs an array of images (n_samples, height, width[, channels]), but "
+                "X holds rows. Reshape them, and fit on images or with image_shape."
+            )
+        return self._check_X(X), shape
+
+    def _maps(self, rows: Any, shape: tuple[int, ...], smoothing: float | None) -> np.ndarray:
+        """Anomaly maps of images, as rows, of a shape."""
+        if smoothing is not None and not 0 <= smoothing < np.inf:
+            raise ValueError(
+                f"smoothing={smoothing!r} must be a number of pixels of at least 0, or None."
+            )
+        if isinstance(self._scorer, DefectScorer):
+            maps = self._model.map_joint(rows, self._scorer.maps)
+            return smoothed(maps, smoothing or 0.0)
+        smoothing = min(shape[:2]) / 32 if smoothing is None else smoothing
+        return anomaly_maps(self._model.contributions(rows).reshape(-1, *shape), smoothing)
 
     def _n_rows_of_member(self, n_rows: int) -> int:
         size = self.max_samples
         if isinstance(size, str):
             if n_rows <= self._few_rows:
                 return n_rows
+            if self._input.image_shape is not None:
+                return int((self._image_share if self._is_of_places() else self._share) * n_rows)
             most = max(self._many_rows, self._share_of_many * n_rows)
-            share = self._share * n_rows
-            return int(min(share, most) if self._is_dense() else share)
+            return int(min(self._share * n_rows, most))
         if isinstance(size, Integral):
             return min(int(size), n_rows)
         return max(1, int(size * n_rows))
@@ -417,7 +481,8 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
     def _fitted(self, X: Any, weights: np.ndarray | None, plan: TrainingPlan) -> None:
         self._seeds, self.n_estimators_ = plan.seeds, len(plan.seeds)
         n_rows, length = X.shape[0], plan.block_length
-        some = sample_rows(n_rows, CALIBRATION_ROWS, length, plan.seeds[0], SCORE_STREAM)
+        n_some = self._n_calibration_rows(X.shape[1])
+        some = sample_rows(n_rows, n_some, length, plan.seeds[0], SCORE_STREAM)
         n_own = plan.max_samples or n_rows
         if length is not None:
             trained = Blocks(n_rows, length, n_own, plan.seeds).owns(some)
@@ -426,6 +491,11 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
             trained = torch.zeros(len(own), n_rows, dtype=torch.bool).scatter_(1, own, True)
             trained = trained[:, some]
         self._calibrate(X, weights, plan.seeds, some, trained)
+
+    def _n_calibration_rows(self, n_features: int) -> int:
+        if not self._is_of_places():
+            return CALIBRATION_ROWS
+        return min(CALIBRATION_ROWS, calibration_images(n_features, len(self._seeds)))
 
     def _calibrate(
         self,
@@ -443,10 +513,9 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
         sample_weights = np.ones(len(some)) if weights is None else weights[some.numpy()]
         if self.anomaly_score == "reconstruction":
             self._scorer, held_out = None, -self._model.losses(sample)
+            known = np.ones(len(held_out), dtype=bool)
         else:
-            self._scorer, outlyingness = fit_scorer(
-                self.anomaly_score, self._model, sample, sample_weights, trained, seeds
-            )
+            self._scorer, outlyingness = self._fit_scorer(sample, sample_weights, trained, seeds)
             known = ~np.isnan(outlyingness)
             held_out, sample_weights = -outlyingness[known], sample_weights[known]
         self._typical = Typical.of(held_out, sample_weights, is_error=self._scorer is None)
@@ -457,3 +526,25 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
             self.offset_ = contamination_threshold(scores, weights, float(self.contamination))
             if self.contamination == 0:
                 self.offset_ = min(self.offset_, float(held_out.min()))
+        self._pixel_threshold = self._fit_pixel_threshold(sample, known)
+
+    def _fit_scorer(
+        self,
+        X: Any,
+        weights: np.ndarray,
+        trained: torch.Tensor,
+        seeds: tuple[int, ...],
+    ) -> tuple[Scorer | DefectScorer, np.ndarray]:
+        shape = self._input.image_shape
+        if shape is not None and self._is_of_places():
+            return fit_defect_scorer(self._model, X, weights, trained, seeds, shape)
+        return fit_scorer(self.anomaly_score, self._model, X, weights, trained, seeds)
+
+    def _fit_pixel_threshold(self, X: Any, held_out: np.ndarray) -> float | None:
+        """For maps of losses: what is unusual for their maxima."""
+        shape = self._input.image_shape
+        if shape is None or isinstance(self._scorer, DefectScorer):
+            return None
+        some = X[np.flatnonzero(held_out)[:_MAPS_AT_ONCE]]
+        peaks = -self._maps(some, shape, None).max(axis=(1, 2))
+        return -Typical.of(peaks, None, is_error=True).unusual(peaks, None)

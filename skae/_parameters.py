@@ -52,7 +52,7 @@ PARAMETERS = """n_components : int{share} or "auto", default="auto"
         (of 4,096 of them at most), passed through pairs of hidden units, with all
         other units random; for activations "relu", "silu" and "gelu", without
         ``normalization``, ``sparsity`` and "log_loss". "auto" is "pca" where that is
-        possible, and "random" for a detector.
+        possible, and "random" for a detector of tables.
     optimizer : {"adam", "adamw", "sgd"}, default="adam"
         "sgd" has Nesterov momentum of 0.9 and wants a rate of 0.1 to 0.3: the loss
         is a mean over all cells.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +27,19 @@ from skae.randomness import draw_seed, member_seeds
 from skae.training import defaults
 from skae.training.optimizers import OPTIMIZERS
 from skae.training.plan import SCHEDULES, TrainingPlan
+
+
+class Autos(NamedTuple):
+    """What "auto" stands for, where estimators differ.
+
+    ``init`` is for networks that can start as PCA, ``scaling`` for features that do not look
+    like pixels; ``layers`` gives the hidden layers for a number of features.
+    """
+
+    init: str = "pca"
+    layers: Callable[[int], tuple[int, ...]] = defaults.hidden_layer_sizes
+    scaling: str = "standard"
+    most_epochs: int = 300
 
 
 class AutoencoderSettings(BaseEstimator):
@@ -81,12 +94,6 @@ class AutoencoderSettings(BaseEstimator):
     # Weight of the divergence of drawn latents, and how it rises: for the variational one.
     beta: float | None = None
     kl_warm_up: float = 0.0
-
-    # Most epochs that max_epochs="auto" takes, and what init="auto" is where it can be.
-    _most_epochs, _auto_init = 300, "pca"
-
-    # What scaling="auto" is for features that do not look like pixels, and the layers.
-    _auto_scaling, _auto_layers = "standard", staticmethod(defaults.hidden_layer_sizes)
 
     _input: InputSpec
 
@@ -214,7 +221,7 @@ class AutoencoderSettings(BaseEstimator):
             return ModuleSpec(builder, shape, latents, sparsity, bool(self.compile), drawn)
         return DenseSpec(
             n_features,
-            self._auto_layers(n_features) if isinstance(hidden, str) else hidden,
+            self._autos().layers(n_features) if isinstance(hidden, str) else hidden,
             (latents,) * self._n_members(),
             self.activation,
             self.normalization,
@@ -233,6 +240,9 @@ class AutoencoderSettings(BaseEstimator):
         builder = image_builder(self.network, self._input.image_shape, channels, *settings)
         return builder if self.beta is None else builder.for_draws()
 
+    def _autos(self) -> Autos:
+        return Autos()
+
     def _starts_as_pca(self, spec: Spec) -> bool:
         able = isinstance(spec, DenseSpec) and passes_lines(spec) and self.loss != "log_loss"
         if self.init == "pca" and not able:
@@ -241,7 +251,7 @@ class AutoencoderSettings(BaseEstimator):
                 "'relu', 'silu' or 'gelu', without normalization, sparsity, draws and 'log_loss'. "
                 "Pass init='auto' to have it where it is possible."
             )
-        return able and (self._auto_init if self.init == "auto" else self.init) == "pca"
+        return able and (self._autos().init if self.init == "auto" else self.init) == "pca"
 
     def _plan(
         self, n_rows: int, product_dtype: torch.dtype, one_pass: bool, starts_as_pca: bool
@@ -260,7 +270,7 @@ class AutoencoderSettings(BaseEstimator):
             batch_size = defaults.batch_size(n_rows)
         max_epochs = self.max_epochs
         if isinstance(max_epochs, str):
-            most, draws = self._most_epochs, self._draws()
+            most, draws = self._autos().most_epochs, self._draws()
             if starts_as_pca and not draws:
                 most = min(most, defaults.EPOCHS_FROM_PCA)
             max_epochs = defaults.max_epochs(n_rows, batch_size, draws, most)

@@ -14,6 +14,7 @@ from skae._base import BaseAutoencoder
 from skae._parameters import documented
 from skae._sampling import SamplingAutoencoder
 from skae._settings import HasMethods, Interval, RealNotInt, StrOptions
+from skae.data.spec import sizes_of
 from skae.data.stream import sampled
 from skae.data.validate import check_out, dense_chunks, image_shape_of, like_caller
 from skae.maps import pixel_features
@@ -326,7 +327,8 @@ class AutoencoderTransformer(
         """Features of every pixel, for segmentation.
 
         Of a model of patches (``patch_size``) with a bottleneck: the pixel, and the
-        latents of the patches around it. Of a convolutional network: the scaled pixel,
+        latents of the patches around it, with the spreads of those of the first scale in
+        windows of a quarter and half of a patch. Of a convolutional network: the scaled pixel,
         and what each stage makes of it, interpolated to the image's resolution.
 
         Parameters
@@ -354,6 +356,7 @@ class AutoencoderTransformer(
             images = self._image_array(X)
         else:
             images = np.asarray(self._check_X(X)[:]).reshape(-1, *shape)
+        scales = sizes_of("scales", scales)
         return np.stack(list(pixel_features(self._model, images, self._input, scales)))
 
     def _rebuilt(self, X, out=None):

@@ -22,11 +22,12 @@ from skae import __version__
 from skae._base import BaseAutoencoder
 from skae._container import replace
 from skae.data.scale import AffineScaler
+from skae.defects import DefectScorer
 from skae.device import computing, resolve_device
 from skae.inference import FARTHEST, Batch, Model
 from skae.networks.build import arrays_of, has_stages, restore
 from skae.networks.modules import ModuleNetwork, ModuleSpec
-from skae.scoring import projection
+from skae.scoring import Scorer, projection
 
 
 def to_onnx(estimator: BaseAutoencoder, path: str | os.PathLike, what: str = "transform") -> None:
@@ -128,7 +129,7 @@ class _Graph(nn.Module):
         self.is_of_user = isinstance(model.network, ModuleNetwork) and not has_stages(model.network)
         self.pairs = nn.ModuleList(nn.ModuleList(pair) for pair in model.pairs)
         self.center, self.scale = _float32_scaling(model.scaler)
-        if self._scorer is not None:
+        if isinstance(self._scorer, Scorer):
             width = model.n_features + estimator.n_components_
             self.directions = projection(width, self._scorer.seed)
 
@@ -162,6 +163,8 @@ class _Graph(nn.Module):
         if self._scorer is None:
             return self._model.losses_of(batch)
         joint, _ = self._model.joint_of(batch)
+        if isinstance(self._scorer, DefectScorer):
+            return self._scorer(joint)
         return self._scorer.outlyingness(
             joint if self.directions is None else joint @ self.directions
         )

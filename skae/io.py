@@ -29,6 +29,7 @@ from skae.codec import LatentCodec
 from skae.data.columns import Ranges, is_numeric
 from skae.data.scale import AffineScaler
 from skae.data.spec import InputSpec
+from skae.defects import DefectScorer, octave_sizes
 from skae.density import Mixture
 from skae.device import resolve_device
 from skae.inference import Model
@@ -441,7 +442,11 @@ def _check_state(state: dict[str, Any], network: Callable | None) -> None:
     _must(output.keys() <= {"transform"}, "the output has unknown settings")
     if "_scorer" in state:
         _must(len(state["_seeds"]) == state["n_estimators_"] == n_members, "members differ")
-        _check_scorer(state["_scorer"], n_features, joint_width(n_latents + n_features), n_members)
+        scorer = state["_scorer"]
+        if isinstance(scorer, DefectScorer):
+            _check_defect_scorer(scorer, state["_input"], n_latents, n_members)
+            scorer = scorer.rows
+        _check_scorer(scorer, n_features, joint_width(n_latents + n_features), n_members)
 
 
 def _check_given(model: dict[str, Any], network: Callable | None) -> None:
@@ -512,6 +517,20 @@ def _check_scorer(scorer: Scorer | None, n_features: int, width: int, n_members:
         _check_arrays(view._asdict(), {} if view.basis is None else basis)
         shape = view.references.shape
         _must(len(shape) == 3 and 0 not in shape and shape[2] == width, "a view has another width")
+
+
+def _check_defect_scorer(
+    scorer: DefectScorer, given: InputSpec, n_latents: int, n_members: int
+) -> None:
+    _must(scorer.image_shape == given.image_shape, "the images of the scorer have another shape")
+    _must(len(scorer.members) == n_members, "the members of the scorer differ")
+    lengths = [height * width for height, width in octave_sizes(scorer.image_shape)]
+    for member in scorer.members:
+        _check_arrays(member._asdict(), {"mean": (n_latents,), "deviation": (n_latents,)})
+        _must(len(member.octaves) == len(lengths), "an image has another number of octaves")
+        for octave, n in zip(member.octaves, lengths, strict=True):
+            shapes: dict[str, tuple[int, ...]] = {"slopes": (n_latents, n)}
+            _check_arrays(octave._asdict(), shapes | {"location": (n,), "scale": (n,)})
 
 
 def _check_density(density: Mixture | None, n_latents: int) -> None:

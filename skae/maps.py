@@ -15,6 +15,9 @@ from skae.networks.build import has_stages, takes_any_size
 # such a network sees around a pixel.
 _TILE, _OVERLAP = 256, 48
 
+# What part of the patch's side is the standard deviation of a window for spreads.
+_SPREADS = (4, 2)
+
 
 def restore_images(
     model: Model, images: np.ndarray, spec: InputSpec, out: Any = None
@@ -48,10 +51,12 @@ def pixel_features(
 def _dense_latents(
     model: Model, image: np.ndarray, spec: InputSpec, scales: Sequence[int]
 ) -> np.ndarray:
-    """The pixel, and the latents of the patches around it at each scale.
+    """The pixel, the latents of the patches around it at each scale, and their spreads.
 
     At scale s a patch is s times as wide, and every s-th pixel of the image, smoothed
-    by half of that, is taken: an image pyramid without loss of resolution.
+    by half of that, is taken: an image pyramid without loss of resolution. Spreads are
+    those of the first scale's latents around the pixel: a latent has either sign on an
+    edge or a texture, and its spread tells that there is one.
     """
     n_channels, *size = spec.network_shape
     image = _of_channels(image, n_channels).astype(np.float32)
@@ -68,7 +73,15 @@ def _dense_latents(
         windows = windows[..., ::scale, ::scale].transpose(0, 1, 3, 4, 2)
         rows = (model.encode(row.reshape(width, -1)) for row in windows[:height])
         features.append(np.stack(list(rows)))
-    return np.concatenate(features, axis=2)
+    spreads = [_spreads(m, min(size) / part) for m in features[1:2] for part in _SPREADS]
+    return np.concatenate([*features, *spreads], axis=2)
+
+
+def _spreads(maps: np.ndarray, width: float) -> np.ndarray:
+    """Standard deviations of maps (height, width, n) in Gaussian windows, pixel by pixel."""
+    window = (width, width, 0)
+    means, squares = (ndimage.gaussian_filter(m, window, mode="reflect") for m in (maps, maps**2))
+    return np.sqrt(np.maximum(squares - means**2, 0.0))
 
 
 def _of_channels(image: np.ndarray, n_channels: int) -> np.ndarray:
@@ -125,7 +138,11 @@ def anomaly_maps(losses: np.ndarray, smoothing: float) -> np.ndarray:
         Standard deviation of the Gaussian, in pixels. It keeps the mean.
     """
     maps = losses if losses.ndim == 3 else losses.sum(axis=3)
-    maps = maps * (maps.shape[1] * maps.shape[2])
+    return smoothed(maps * (maps.shape[1] * maps.shape[2]), smoothing)
+
+
+def smoothed(maps: np.ndarray, smoothing: float) -> np.ndarray:
+    """Maps (n, height, width) through a Gaussian of so many pixels."""
     return ndimage.gaussian_filter(maps, (0, smoothing, smoothing), mode="reflect")
 
 

@@ -9,6 +9,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted
 
+from skae.data.validate import image_shape_of
+
 
 class PixelClassifier(ClassifierMixin, BaseEstimator):
     """Classify every pixel of an image by its features from an autoencoder.
@@ -128,6 +130,7 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
             In the order of ``classes_``.
         """
         check_is_fitted(self)
+        _check_images(X)
         return np.stack([self._probabilities(image) for image in X])
 
     def predict(self, X):
@@ -145,6 +148,7 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
             Never 0.
         """
         check_is_fitted(self)
+        _check_images(X)
         return np.stack([self.classes_[self._probabilities(image).argmax(axis=-1)] for image in X])
 
     def score(self, X, y, sample_weight=None):
@@ -167,6 +171,11 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
         """
         masks = self._check_masks(X, y)
         weights = np.ones(len(masks)) if sample_weight is None else np.asarray(sample_weight)
+        if weights.shape != (len(masks),):
+            raise ValueError(
+                f"sample_weight must hold a weight for each of the {len(masks)} images, got shape "
+                f"{weights.shape}."
+            )
         labelled = (masks != 0) * weights[:, None, None]
         return float(((self.predict(X) == masks) * labelled).sum() / labelled.sum())
 
@@ -177,6 +186,7 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
         return probabilities.reshape(*shape, -1)
 
     def _check_masks(self, X, y) -> np.ndarray:
+        _check_images(X)
         masks, shape = np.asarray(y), np.shape(X)
         if masks.shape != shape[:3] or len(shape) < 3 or masks.dtype.kind not in "iub":
             raise ValueError(
@@ -195,3 +205,12 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
             places = np.sort(rng.choice(places, self.n_pixels, replace=False))
         image, place = np.divmod(places, masks[0].size)
         return [place[image == i] for i in range(len(masks))]
+
+
+def _check_images(X) -> None:
+    """Raise unless it holds images of one size."""
+    if image_shape_of(X) is None or len(X) == 0:
+        raise ValueError(
+            f"X must hold images, (n_samples, height, width[, channels]), at least one, got shape "
+            f"{np.shape(X)}."
+        )

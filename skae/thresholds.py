@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 # The median absolute deviation of a normal distribution times this is its standard deviation.
-_MAD_TO_DEVIATION = 1.4826
+MAD_TO_DEVIATION = 1.4826
 
 # Robust standard deviations above the median that are unusual (Leys et al. 2013).
 UNUSUAL = 2.5
@@ -24,7 +24,7 @@ def weighted_quantile(values: np.ndarray, weights: np.ndarray | None, share: flo
 
 def median_deviation(values: np.ndarray, median: float, weights: np.ndarray | None) -> float:
     """The standard deviation that the median absolute deviation stands for."""
-    return weighted_quantile(np.abs(values - median), weights, 0.5) * _MAD_TO_DEVIATION
+    return weighted_quantile(np.abs(values - median), weights, 0.5) * MAD_TO_DEVIATION
 
 
 def contamination_threshold(scores: np.ndarray, weights: np.ndarray | None, share: float) -> float:

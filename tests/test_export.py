@@ -131,6 +131,12 @@ def test_images_have_the_shape_that_they_had_in_the_fit(shape, changes, what, pa
     _assert_agrees(estimator.fit(images), images, path, what)
 
 
+def test_detectors_of_images_score_their_most_unusual_pixel(path):
+    images = np.nan_to_num(_images(9, 12))
+    detector = AutoencoderAnomalyDetector(**SMALL | {"hidden_layer_sizes": (4, 4)}).fit(images)
+    _assert_agrees(detector, images, path, "score_samples")
+
+
 def test_rows_that_hold_images_stay_rows(path):
     images = _images(6, 6).reshape(40, 36)
     estimator = AutoencoderTransformer(**SMALL, network="conv", image_shape=(6, 6)).fit(images)

@@ -57,6 +57,7 @@ FLOORS = [
             "coding.stream",
         ],
     ],
+    [["defects"]],
     [["_callbacks"], ["_parameters"], ["_settings"], ["_together"]],
     [["_base"]],
     [["_sampling"]],

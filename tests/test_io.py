@@ -57,6 +57,7 @@ KINDS = {
     "transformer": (AutoencoderTransformer(**SMALL), X),
     "denoiser": (DenoisingAutoencoder(**SMALL, noise=("gaussian", "swap"), noise_level=0.1), X),
     "detector": (AutoencoderAnomalyDetector(**SMALL), X),
+    "detector of images": (AutoencoderAnomalyDetector(**SMALL), X.reshape(-1, 3, 3)),
     "reconstruction error": (
         AutoencoderAnomalyDetector(**SMALL, anomaly_score="reconstruction", contamination=0.1),
         X,
@@ -96,7 +97,9 @@ def reloaded(estimator, path, **kwargs):
 def assert_same(restored, estimator, rows):
     names = ("transform", "reconstruct", "score_samples", "predict", "outlier_probability")
     compared = 0
-    for name in names if rows.ndim == 2 else ("reconstruct",):
+    # Models of patches transform patches alone; detectors have scores.
+    of_images = ("reconstruct",) if hasattr(estimator, "reconstruct") else ("score_samples",)
+    for name in names if rows.ndim == 2 else of_images:
         if hasattr(estimator, name):
             expected = getattr(estimator, name)(rows)
             np.testing.assert_array_equal(getattr(restored, name)(rows), expected, err_msg=name)
@@ -423,6 +426,11 @@ OTHER_FORGERIES = {
     "no seeds": ("detector", at("fitted", "_seeds", value=[]), "members"),
     "many members": ("detector", at("fitted", "n_estimators_", value=900), "members"),
     "no scorer": ("detector", at("fitted", "_scorer", value=None), "nothing asks"),
+    "other octave": (
+        "detector of images",
+        lambda s, arrays: arrays.update({"_scorer.members.0.octaves.0.scale": np.ones(3)}),
+        "scale must be of shape (4,)",
+    ),
     "narrower view": (
         "detector",
         lambda s, arrays: arrays.update({"_scorer.members.0.0.references": np.ones((2, 4, 3))}),

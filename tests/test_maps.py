@@ -121,7 +121,7 @@ def test_pixel_features_of_patches_are_their_latents_at_every_scale():
     autoencoder = DenoisingAutoencoder(patch_size=(4, 5), n_components=3, max_epochs=2)
     images = NORMAL[:5, :, :20].astype(np.float32)
     features = autoencoder.fit(images).pixel_features(images, scales=(1, 2))
-    assert features.shape == (5, 24, 20, 1 + 3 + 3)
+    assert features.shape == (5, 24, 20, 1 + 3 + 3 + 2 * 3)
     np.testing.assert_array_equal(features[..., 0], images)
     # The patch around pixel (10, 7): rows 8 to 11, columns 5 to 9.
     latents = autoencoder.transform(images[:, 8:12, 5:10])
@@ -131,7 +131,21 @@ def test_pixel_features_of_patches_are_their_latents_at_every_scale():
     np.testing.assert_allclose(features[:, 0, 0, 1:4], autoencoder.transform(corner), atol=1e-5)
     # A plain image is the same at all scales.
     plain = autoencoder.pixel_features(np.full((1, 9, 11), 0.3, dtype=np.float32), scales=(1, 3))
-    np.testing.assert_allclose(plain[..., 1:4], plain[..., 4:], atol=1e-5)
+    np.testing.assert_allclose(plain[..., 1:4], plain[..., 4:7], atol=1e-5)
+    # And its latents have no spread, up to the root of rounding.
+    np.testing.assert_allclose(plain[..., 7:], 0.0, atol=1e-2)
+
+
+def test_pixel_features_tell_a_texture_whatever_its_phase():
+    images = np.random.default_rng(0).normal(size=(4, 40, 40)).astype(np.float32)
+    images[:, :, 20:] *= 3
+    autoencoder = DenoisingAutoencoder(patch_size=4, n_components=3, max_epochs=2, random_state=0)
+    features = autoencoder.fit(images).pixel_features(images, scales=(1,))
+    latents = features[..., 1:4]
+    expected = [latents[..., part, :].std(axis=(0, 1, 2)) for part in (np.s_[4:14], np.s_[26:36])]
+    for i, part in enumerate((np.s_[4:14], np.s_[26:36])):
+        found = features[..., part, 7:].mean(axis=(0, 1, 2))
+        np.testing.assert_allclose(found, expected[i], rtol=0.2)
 
 
 def test_pixel_features_need_convolutions_and_images():
@@ -203,3 +217,43 @@ def test_patches_are_parts_of_their_images_from_everywhere():
     assert (place - place[:, :1, :1] == (30 * np.arange(4)[:, None] + np.arange(6))).all()
     tops, lefts = np.divmod(place[:, 0, 0], 30)
     assert (tops.min(), tops.max(), lefts.min(), lefts.max()) == (0, 16, 0, 24)
+
+
+def test_unusable_settings_of_maps_are_refused(detector):
+    for smoothing in (-1.0, np.nan):
+        with pytest.raises(ValueError, match="smoothing="):
+            detector.anomaly_map(NORMAL[:2], smoothing=smoothing)
+    with pytest.raises(ValueError, match="threshold=nan"):
+        detector.detect(NORMAL[:2], threshold=np.nan)
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    autoencoder = DenoisingAutoencoder(patch_size=4, n_components=2, max_epochs=1, random_state=0)
+    masks = 1 + (NORMAL[:3] > 0)
+    return PixelClassifier(autoencoder, LogisticRegression()).fit(NORMAL[:3], masks)
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        ([np.zeros((8, 9)), np.zeros((7, 9))], "different sizes"),
+        (np.zeros((8, 9)), "must hold images"),
+        (np.zeros((0, 8, 9)), "at least one"),
+        (np.zeros((2, 8, 9, 1, 1)), "dim 5"),
+        (np.zeros((2, 8, 9, 3)), "3 channels"),
+    ],
+)
+def test_unusable_images_are_not_classified(classifier, images, words):
+    with pytest.raises(ValueError, match=words):
+        classifier.predict(images)
+    with pytest.raises(ValueError, match=words):
+        classifier.predict_proba(images)
+
+
+def test_unusable_scales_and_weights_are_refused(classifier):
+    for scales in ((0,), (1.5,), (-1,)):
+        with pytest.raises(ValueError, match="scales="):
+            classifier.autoencoder_.pixel_features(NORMAL[:1], scales=scales)
+    with pytest.raises(ValueError, match="weight for each of the 3 images"):
+        classifier.score(NORMAL[:3], np.ones((3, 24, 32), dtype=int), sample_weight=np.ones(2))

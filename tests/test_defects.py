@@ -1,0 +1,144 @@
+"""Detectors of images: the most unusual pixel counts, by what is usual there."""
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+from sklearn.base import clone
+from sklearn.metrics import roc_auc_score
+
+from skae import AutoencoderAnomalyDetector
+
+RNG = np.random.default_rng(0)
+HEIGHT, WIDTH = np.mgrid[:40, :32]
+DETECTOR = AutoencoderAnomalyDetector(n_components=6, random_state=0)
+
+
+def _tiles(n):
+    """Waves with noise that is three times as strong on the right, bright and dark."""
+    phase = RNG.uniform(0, 6, size=(n, 1, 1))
+    gain = RNG.uniform(0.7, 1.4, size=(n, 1, 1))
+    noise = RNG.normal(size=(n, 40, 32)) * np.where(WIDTH < 16, 0.1, 0.3)
+    return gain * (3.0 + np.sin(WIDTH / 3 + phase) + noise), gain[:, 0, 0]
+
+
+TRAIN, _ = _tiles(200)
+NORMAL, GAIN = _tiles(80)
+SPOTTED = NORMAL.copy()
+# As strong as the usual noise is on the right.
+SPOTTED[:, 20:23, 6:9] += 0.6 * GAIN[:, None, None]
+ALL = np.concatenate([NORMAL, SPOTTED])
+LABELS = np.repeat([0, 1], 80)
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return clone(DETECTOR).fit(TRAIN)
+
+
+def test_small_defects_are_found_that_a_mean_drowns(detector):
+    assert roc_auc_score(LABELS, -detector.score_samples(ALL)) > 0.95
+    plain = clone(DETECTOR).set_params(anomaly_score="reconstruction").fit(TRAIN)
+    assert roc_auc_score(LABELS, -plain.score_samples(ALL)) < 0.6
+
+
+def test_score_label_map_and_boxes_agree(detector):
+    pytest.importorskip("skimage")
+    maps, labels = detector.anomaly_map(ALL), detector.predict(ALL)
+    assert maps.shape == ALL.shape
+    np.testing.assert_array_equal(maps.max(axis=(1, 2)), -detector.score_samples(ALL))
+    found = detector.detect(ALL)
+    np.testing.assert_array_equal([len(boxes) > 0 for boxes in found], labels == -1)
+    assert (labels[LABELS == 0] == -1).mean() < 0.1
+    assert (labels[LABELS == 1] == -1).mean() > 0.8
+    best = np.array([boxes[0] for boxes in found[80:] if len(boxes)])
+    around = (best[:, 0] <= 20) & (best[:, 2] >= 23) & (best[:, 1] <= 6) & (best[:, 3] >= 9)
+    assert around.mean() > 0.9
+    np.testing.assert_array_equal(best[:, 4], maps[80:].max(axis=(1, 2))[labels[80:] == -1])
+
+
+def test_boxes_of_strong_defects_are_small(detector):
+    pytest.importorskip("skimage")
+    strong = NORMAL[:20].copy()
+    strong[:, 20:23, 6:9] += 5.0
+    for found in detector.detect(strong):
+        assert len(found) == 1
+        top, left, bottom, right, _ = found[0]
+        assert top <= 20
+        assert bottom >= 23
+        assert left <= 6
+        assert right >= 9
+        assert (bottom - top) * (right - left) < 40 * 32 / 4
+
+
+def test_share_of_outliers_sets_the_threshold_of_pixels(detector):
+    pytest.importorskip("skimage")
+    strict = clone(DETECTOR).set_params(contamination=0.05).fit(TRAIN)
+    np.testing.assert_array_equal(strict.score_samples(ALL), detector.score_samples(ALL))
+    assert sum(len(boxes) > 0 for boxes in strict.detect(TRAIN)) == 10
+
+
+def test_brightness_counts_less_than_for_the_mean_loss(detector):
+    plain = clone(DETECTOR).set_params(anomaly_score="reconstruction").fit(TRAIN)
+    of_places, of_means = (
+        spearmanr(GAIN, -model.score_samples(NORMAL)).statistic for model in (detector, plain)
+    )
+    assert of_means > 0.8
+    assert of_places < 0.6
+
+
+def test_unusual_images_without_an_unusual_place_are_found(detector):
+    other = 3.0 + np.sin(HEIGHT / 3 + RNG.uniform(0, 6, size=(30, 1, 1)))
+    other = other + RNG.normal(scale=0.1, size=other.shape)
+    assert (detector.predict(other) == -1).all()
+
+
+def test_contributions_of_pixels_sum_to_the_score_and_lie_on_the_defect(detector):
+    contributions = detector.feature_contributions(SPOTTED)
+    assert contributions.shape == SPOTTED.shape
+    expected = -detector.score_samples(SPOTTED).clip(max=0.0)
+    np.testing.assert_allclose(contributions.sum(axis=(1, 2)), expected, rtol=1e-6)
+    on_spot = contributions[:, 19:24, 5:10].sum(axis=(1, 2))
+    assert np.median(on_spot[expected > 2] / expected[expected > 2]) > 0.5
+
+
+def test_scores_follow_recent_images_after_calibrate(detector):
+    noisier = NORMAL + GAIN[:, None, None] * RNG.normal(scale=0.3, size=NORMAL.shape)
+    assert (detector.predict(noisier) == -1).mean() > 0.9
+    calibrated = clone(DETECTOR).fit(TRAIN).calibrate(noisier)
+    assert (calibrated.predict(noisier) == -1).mean() < 0.2
+
+
+def test_images_of_a_stream_are_scored():
+    detector = clone(DETECTOR)
+    for part in np.split(TRAIN, 2):
+        detector.partial_fit(part)
+    assert np.isfinite(detector.score_samples(ALL)).all()
+
+
+@pytest.mark.parametrize(
+    ("network", "shape"),
+    [("mlp", (1, 1)), ("mlp", (1, 9)), ("mlp", (5, 7, 3)), ("conv", (33, 18))],
+)
+def test_images_of_any_size_have_maps(network, shape):
+    images = RNG.normal(size=(90, *shape))
+    detector = clone(DETECTOR).set_params(network=network, max_epochs=2, n_components=2)
+    maps = detector.fit(images).anomaly_map(images)
+    assert maps.shape == (90, *shape[:2])
+    assert np.isfinite(maps).all()
+    np.testing.assert_allclose(detector.anomaly_map(images[7:8])[0], maps[7], rtol=1e-3, atol=1e-4)
+
+
+def test_constant_images_are_typical_and_others_are_not():
+    detector = clone(DETECTOR).set_params(max_epochs=2).fit(np.zeros((80, 6, 6)))
+    assert detector.score_samples(np.zeros((1, 6, 6))) == pytest.approx(0.0, abs=1e-3)
+    assert (detector.predict(np.eye(6)[None]) == -1).all()
+
+
+def test_other_scores_keep_the_loss_as_their_map():
+    pytest.importorskip("skimage")
+    detector = clone(DETECTOR).set_params(anomaly_score="mahalanobis").fit(TRAIN)
+    losses = detector.anomaly_map(NORMAL, smoothing=0.0)
+    mean_losses = detector._model.losses(NORMAL.reshape(80, -1))
+    np.testing.assert_allclose(losses.mean((1, 2)), mean_losses, rtol=1e-5)
+    shares = np.mean([len(boxes) > 0 for boxes in detector.detect(NORMAL)])
+    assert shares < 0.15
