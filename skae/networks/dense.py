@@ -200,6 +200,9 @@ class DenseNetwork:
         Running means and variances of batch normalization, else empty.
     """
 
+    # What stands for a missing value in the input.
+    missing = 0.0
+
     def __init__(self, spec: DenseSpec, parameters: Tensor, buffers: Tensor):
         self.spec = spec
         self.parameters = parameters
