@@ -120,11 +120,11 @@ def _bridged(image: np.ndarray) -> np.ndarray:
     """The image with the middle of holes filled in, lest a tile sees nothing of the image."""
     missing = np.isnan(image).reshape(*image.shape[:2], -1)
     missing &= ~missing.all(axis=(0, 1))
+    if not missing.any():
+        return image
     distances = (ndimage.distance_transform_cdt(missing[..., c]) for c in range(missing.shape[2]))
     deep = np.stack([distance >= _TILE // 2 for distance in distances], axis=2)
-    if not deep.any():
-        return image
-    channels = torch.from_numpy(image.reshape(missing.shape).transpose(2, 0, 1).copy())
+    channels = torch.from_numpy(image.reshape(missing.shape).transpose(2, 0, 1).astype(np.float64))
     filled = fill_holes(channels[None])[0][0].numpy().transpose(1, 2, 0)
     return np.where(deep, filled, image.reshape(missing.shape)).reshape(image.shape)
 
