@@ -11,8 +11,9 @@ PARAMETERS = """n_components : int{share} or "auto", default="auto"
         "conv" is a convolutional network for images: ``hidden_layer_sizes`` are the
         channels of its stages, each of which halves height and width ("auto" is 32,
         64 and 64, or one stage less than the image allows). "unet", for
-        :class:`DenoisingAutoencoder` alone, adds a learned correction to the image;
-        it has no bottleneck, and its latents are the restored image.
+        :class:`DenoisingAutoencoder` alone, adds a learned correction to the image,
+        whose missing pixels are first filled in as smoothly as possible; it has no
+        bottleneck, and its latents are the restored image.
         A callable ``(input_shape, n_components) -> (encoder, decoder)`` returns a
         pair of ``torch.nn.Module``; ``input_shape`` is ``(n_features,)``, or
         ``(channels, height, width)`` where ``image_shape`` is given.

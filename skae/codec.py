@@ -142,7 +142,9 @@ class LatentCodec(BaseEstimator):
         step = self._first_step(rows, latents)
         quantizer = self._fitted_quantizer(rows, latents, step)
         n_epochs = epochs_for(len(latents)) if self.max_epochs == "auto" else self.max_epochs
-        if n_epochs and isinstance(estimator, BaseAutoencoder):
+        # A network that was trained on knows what its bits cost, and expects plain rounding.
+        self._weighs_bits = not (n_epochs and isinstance(estimator, BaseAutoencoder))
+        if not self._weighs_bits:
             estimator = copy.copy(estimator)
             seed = draw_seed(self.random_state)
             estimator._model = refine(estimator._model, quantizer, step, rows, n_epochs, seed)
@@ -291,11 +293,6 @@ class LatentCodec(BaseEstimator):
         rows = _dense(rows[part])
         self._grid = fit_grid(rows, predictions, steps)
         self.bytes_per_row_ += len(self._grid.encode(rows, predictions)) / len(rows)
-
-    @property
-    def _weighs_bits(self) -> bool:
-        """Of a linear decoder, the error of rounding otherwise than to the nearest is known."""
-        return not isinstance(self.estimator_, BaseAutoencoder)
 
     def _integers(self, latents: np.ndarray) -> np.ndarray:
         u = self._quantizer.coordinates(latents)

@@ -104,7 +104,8 @@ class _Modules(Model):
         super().__init__(network, model.scaler, model.loss, model.n_features)
         self.pairs = [network.modules(k) for k in range(network.n_members)]
 
-    def _codes(self, values: Tensor) -> Tensor:
+    def _codes(self, batch: Batch) -> Tensor:
+        values = batch.given(self.network.missing)
         if isinstance(self.network, ModuleNetwork):
             return self.network.codes(values)[None]
         return torch.stack([encoder(values) for encoder, _ in self.pairs])

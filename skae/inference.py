@@ -42,6 +42,12 @@ class Batch:
     values: Tensor
     observed: Tensor | None
 
+    def given(self, missing: float) -> Tensor:
+        """The rows as a network gets them, in which ``missing`` stands for what is."""
+        if self.observed is None or missing == 0.0:
+            return self.values
+        return self.values.masked_fill(~self.observed, missing)
+
 
 class Model:
     """A trained network with the scaling of its inputs and its loss.
@@ -144,7 +150,7 @@ class Model:
         """What each feature adds to :meth:`losses`, (n, n_features)."""
 
         def cell_losses(batch: Batch) -> Tensor:
-            values, n_observed = self._cell_losses(batch, self._codes(batch.values))
+            values, n_observed = self._cell_losses(batch, self._codes(batch))
             return values / n_observed
 
         return self._map(X, cell_losses)
@@ -169,8 +175,8 @@ class Model:
 
         def features(batch: Batch) -> Tensor:
             network.train(False)
-            images = network.shaped(batch.values)
-            maps = [images]
+            images = network.shaped(batch.given(network.missing))
+            maps = [network.shaped(batch.values)]
             for stage in stage_maps(network.pair["encoder"], images):
                 factor = padded_length(network.pair["encoder"], height) // stage.shape[2]
                 wide = functional.interpolate(stage, scale_factor=factor, mode="bilinear")
@@ -196,7 +202,7 @@ class Model:
                     weight *= torch.as_tensor(weights[batch.part], dtype=torch.float64)[:, None]
                 if batch.observed is not None:
                     weight = weight * batch.observed.cpu()
-                codes = self._codes(batch.values)
+                codes = self._codes(batch)
                 for i, size in enumerate(sizes):
                     error = (self._rebuilt(codes, size) - batch.values).cpu().double()
                     sse[i] += float((weight * error**2).sum())
@@ -224,18 +230,18 @@ class Model:
     # What the methods above compute of one batch.
 
     def codes_of(self, batch: Batch) -> Tensor:
-        return self._codes(batch.values)[0]
+        return self._codes(batch)[0]
 
     def reconstruction_of(self, batch: Batch) -> Tensor:
         """In the scaled space, through the loss's link."""
-        return self._rebuilt(self._codes(batch.values), None)
+        return self._rebuilt(self._codes(batch), None)
 
     def losses_of(self, batch: Batch) -> Tensor:
-        values, n_observed = self._cell_losses(batch, self._codes(batch.values))
+        values, n_observed = self._cell_losses(batch, self._codes(batch))
         return (values.sum(-1, keepdim=True) / n_observed)[:, 0]
 
     def joint_of(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        codes = self._codes(batch.values)
+        codes = self._codes(batch)
         residuals = LOSSES[self.loss].link(self._outputs(codes)) - batch.values
         if batch.observed is not None:
             n_observed = batch.observed.sum(-1, keepdim=True).clamp(min=1)
@@ -258,8 +264,9 @@ class Model:
         values = values.masked_fill(~batch.observed, 0.0)
         return values, batch.observed.sum(-1, keepdim=True).clamp(min=1).to(values.dtype)
 
-    def _codes(self, values: Tensor) -> Tensor:
+    def _codes(self, batch: Batch) -> Tensor:
         """Latents (K, n, n_components) of rows (n, n_features)."""
+        values = batch.given(self.network.missing)
         return self.network.encode(_padded(values))[:, : len(values)]
 
     def _outputs(self, codes: Tensor) -> Tensor:

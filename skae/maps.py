@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from scipy import ndimage
 
 from skae.data.patches import blend_tiles
 from skae.data.spec import InputSpec
 from skae.inference import Model
 from skae.networks.build import has_stages, takes_any_size
+from skae.networks.holes import fill_holes
 
 # Side of a tile of a network without a bottleneck, and what two tiles share: more than
 # such a network sees around a pixel.
@@ -124,7 +126,20 @@ def _by_tiles(
         return made.reshape(tiles.shape) if made.ndim == 2 else made
 
     for i in range(images.shape[0]):
-        yield blend_tiles(np.asarray(images[i]), size, overlap, restore)
+        yield blend_tiles(_bridged(np.asarray(images[i])), size, overlap, restore)
+
+
+def _bridged(image: np.ndarray) -> np.ndarray:
+    """The image with the middle of holes filled in, lest a tile sees nothing of the image."""
+    missing = np.isnan(image).reshape(*image.shape[:2], -1)
+    missing &= ~missing.all(axis=(0, 1))
+    if not missing.any():
+        return image
+    distances = (ndimage.distance_transform_cdt(missing[..., c]) for c in range(missing.shape[2]))
+    deep = np.stack([distance >= _TILE // 2 for distance in distances], axis=2)
+    channels = torch.from_numpy(image.reshape(missing.shape).transpose(2, 0, 1).astype(np.float64))
+    filled = fill_holes(channels[None])[0][0].numpy().transpose(1, 2, 0)
+    return np.where(deep, filled, image.reshape(missing.shape)).reshape(image.shape)
 
 
 def anomaly_maps(losses: np.ndarray, smoothing: float) -> np.ndarray:

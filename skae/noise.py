@@ -22,6 +22,36 @@ Corrupt = Callable[[Tensor, Tensor, Tensor], object]
 Noise = str | Callable[[Tensor, torch.Generator], Tensor]
 
 
+@dataclass(frozen=True)
+class RowSpace:
+    """What a noise knows of the scaled rows.
+
+    Attributes
+    ----------
+    low, high : Tensor of shape (n_features,)
+        Smallest and largest value of each feature.
+    origin : Tensor of shape (n_features,)
+        What zero is in the scaled space.
+    missing : float
+        What stands for a missing value: zero, or NaN for a network that takes it.
+    image_shape : tuple of int or None
+        (height, width) or (height, width, channels), if rows are images.
+    """
+
+    low: Tensor
+    high: Tensor
+    origin: Tensor
+    missing: float = 0.0
+    image_shape: tuple[int, ...] | None = None
+
+    @property
+    def pixels(self) -> tuple[int, int, int]:
+        """Height, width and channels."""
+        assert self.image_shape is not None
+        height, width, n_channels = (*self.image_shape, 1)[:3]
+        return height, width, n_channels
+
+
 def _table(values: Tensor, like: Tensor, width: int | None = None) -> RandomTable:
     """Of the dtype and on the device of a row, and as wide if no width is given."""
     width = like.shape[-1] if width is None else width
@@ -33,10 +63,11 @@ def _uniform() -> Tensor:
     return torch.rand(RandomTable.SIZE, generator=rng, dtype=torch.float32)
 
 
-def _gaussian(level: float, low: Tensor, high: Tensor) -> Corrupt:
+def _gaussian(level: float, space: RowSpace) -> Corrupt:
     """Add normal noise of standard deviation ``level``."""
     rng = generator(0, TABLE_STREAM)
-    table = _table(level * torch.randn(RandomTable.SIZE, generator=rng, dtype=torch.float32), low)
+    normal = torch.randn(RandomTable.SIZE, generator=rng, dtype=torch.float32)
+    table = _table(level * normal, space.low)
 
     def corrupt(clean: Tensor, offsets: Tensor, out: Tensor) -> None:
         table.rows(offsets, out.view(-1, out.shape[-1]))
@@ -45,9 +76,9 @@ def _gaussian(level: float, low: Tensor, high: Tensor) -> Corrupt:
     return corrupt
 
 
-def _masking(level: float, low: Tensor, high: Tensor) -> Corrupt:
-    """Set a share ``level`` of the cells to the feature's centre (Vincent et al. 2010)."""
-    table = _table(_uniform() >= level, low)
+def _masking(level: float, space: RowSpace) -> Corrupt:
+    """Make a share ``level`` of the cells missing (Vincent et al. 2010)."""
+    table = _table(torch.where(_uniform() >= level, 1.0, space.missing), space.low)
 
     def corrupt(clean: Tensor, offsets: Tensor, out: Tensor) -> None:
         table.rows(offsets, out.view(-1, out.shape[-1]))
@@ -56,9 +87,9 @@ def _masking(level: float, low: Tensor, high: Tensor) -> Corrupt:
     return corrupt
 
 
-def _salt_and_pepper(level: float, low: Tensor, high: Tensor) -> Corrupt:
+def _salt_and_pepper(level: float, space: RowSpace) -> Corrupt:
     """Set a share ``level`` of the cells to the feature's smallest or largest value."""
-    uniform = _uniform()
+    uniform, low, high = _uniform(), space.low, space.high
     table = _table(1.0 * (uniform < level / 2) - 1.0 * (uniform > 1 - level / 2), low)
 
     def corrupt(clean: Tensor, offsets: Tensor, out: Tensor) -> None:
@@ -68,9 +99,9 @@ def _salt_and_pepper(level: float, low: Tensor, high: Tensor) -> Corrupt:
     return corrupt
 
 
-def _swap(level: float, low: Tensor, high: Tensor) -> Corrupt:
+def _swap(level: float, space: RowSpace) -> Corrupt:
     """Take a share ``level`` of the cells from another row of the batch."""
-    table = _table(_uniform() < level, low)
+    table = _table(_uniform() < level, space.low)
 
     def corrupt(clean: Tensor, offsets: Tensor, out: Tensor) -> None:
         table.rows(offsets, out.view(-1, out.shape[-1]))
@@ -79,7 +110,7 @@ def _swap(level: float, low: Tensor, high: Tensor) -> Corrupt:
     return corrupt
 
 
-NOISES: dict[str, Callable[[float, Tensor, Tensor], Corrupt]] = {
+NOISES: dict[str, Callable[[float, RowSpace], Corrupt]] = {
     "gaussian": _gaussian,
     "masking": _masking,
     "salt_and_pepper": _salt_and_pepper,
@@ -87,34 +118,13 @@ NOISES: dict[str, Callable[[float, Tensor, Tensor], Corrupt]] = {
 }
 
 
-@dataclass(frozen=True)
-class ImageSpace:
-    """Where the pixels of a row lie.
-
-    Attributes
-    ----------
-    origin : Tensor of shape (n_features,)
-        What zero is in the scaled space.
-    image_shape : tuple of int
-        (height, width) or (height, width, channels).
-    """
-
-    origin: Tensor
-    image_shape: tuple[int, ...]
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        height, width, n_channels = (*self.image_shape, 1)[:3]
-        return height, width, n_channels
-
-
-def _affine(level: float, images: ImageSpace) -> Corrupt:
+def _affine(level: float, space: RowSpace) -> Corrupt:
     """Rotate, scale and shift each image; beyond its edge its outermost pixels go on.
 
     By up to ``level`` quarter turns, a factor of ``1 + level``, and half of
     ``level`` of height and width.
     """
-    origin, shape = images.origin, images.shape
+    origin, shape = space.origin, space.pixels
     table = _table(2 * _uniform() - 1, origin, 4)
     ranges = origin.new_tensor([0.5 * math.pi * level, math.log1p(level), level, level])
     height, width, _ = shape
@@ -136,13 +146,13 @@ def _affine(level: float, images: ImageSpace) -> Corrupt:
     return corrupt
 
 
-def _block_masking(level: float, images: ImageSpace, side: int | None = None) -> Corrupt:
-    """Set a share ``level`` of the image to its centre, in square blocks.
+def _block_masking(level: float, space: RowSpace, side: int | None = None) -> Corrupt:
+    """Make a share ``level`` of the image missing, in square blocks.
 
     Their side is a quarter of the shorter one of the image, if not given; the grid
     in which they lie starts anywhere.
     """
-    like, shape = images.origin, images.shape
+    like, shape = space.origin, space.pixels
     height, width, _ = shape
     side = max(1, min(height, width) // 4) if side is None else side
     n_down, n_across = -(-height // side) + 1, -(-width // side) + 1
@@ -155,14 +165,15 @@ def _block_masking(level: float, images: ImageSpace, side: int | None = None) ->
         start = (drawn[:, :2] * side).long()
         rows, columns = (y + start[:, :1]) // side, (x + start[:, 1:]) // side
         blocks = (rows[:, :, None] * n_across + columns[:, None, :]).flatten(1)
-        kept = drawn[:, 2:].gather(1, blocks) >= level
-        torch.mul(clean.view(-1, *shape), kept.view(-1, height, width, 1), out=out.view(-1, *shape))
+        factors = torch.where(drawn[:, 2:] >= level, 1.0, space.missing).to(clean.dtype)
+        factors = factors.gather(1, blocks).view(-1, height, width, 1)
+        torch.mul(clean.view(-1, *shape), factors, out=out.view(-1, *shape))
 
     return corrupt
 
 
 # Those that need to know where a pixel lies.
-IMAGE_NOISES: dict[str, Callable[[float, ImageSpace], Corrupt]] = {
+IMAGE_NOISES: dict[str, Callable[[float, RowSpace], Corrupt]] = {
     "affine": _affine,
     "block_masking": _block_masking,
 }
@@ -171,10 +182,8 @@ IMAGE_NOISES: dict[str, Callable[[float, ImageSpace], Corrupt]] = {
 def make_noise(
     kind: Noise | tuple[Noise, ...],
     level: float | tuple[float, ...],
-    low: Tensor,
-    high: Tensor,
+    space: RowSpace,
     seed: int,
-    images: ImageSpace | None = None,
 ) -> Corrupt:
     """The noise of one training run.
 
@@ -186,27 +195,21 @@ def make_noise(
     level : float or tuple of float
         Standard deviation, share of cells or strength; not used by a callable. One
         for all kinds, or one each.
-    low, high : Tensor of shape (n_features,)
-        Smallest and largest value of each feature.
+    space : RowSpace
     seed : int
         Seed of the generator that a callable is given.
-    images : ImageSpace, optional
-        For ``IMAGE_NOISES``.
     """
     if isinstance(kind, tuple):
         levels = level if isinstance(level, tuple) else (level,) * len(kind)
         pairs = zip(kind, levels, strict=True)
-        return _chain([make_noise(k, v, low, high, seed, images) for k, v in pairs])
+        return _chain([make_noise(k, v, space, seed) for k, v in pairs])
     assert not isinstance(level, tuple)
     if callable(kind):
         return _from_callable(kind, seed)
-    if kind == "masking" and images is not None and images.shape[2] > 1:
+    if kind == "masking" and space.image_shape is not None and space.pixels[2] > 1:
         # Where a pixel is missing, so are all of its channels.
-        return _block_masking(level, images, side=1)
-    if kind in NOISES:
-        return NOISES[kind](level, low, high)
-    assert images is not None
-    return IMAGE_NOISES[kind](level, images)
+        return _block_masking(level, space, side=1)
+    return (NOISES | IMAGE_NOISES)[kind](level, space)
 
 
 def _chain(noises: list[Corrupt]) -> Corrupt:

@@ -14,7 +14,7 @@ from sklearn.decomposition import PCA
 
 from skae import AutoencoderTransformer
 from skae.coding.entropy import decode_columns, encode_columns, fit_table
-from skae.coding.quantizer import decoder_metric, fit_quantizer
+from skae.coding.quantizer import BIT_PRICE, decoder_metric, fit_quantizer
 from skae.coding.refine import density_bits, first_density
 from skae.coding.residual import _rounded, _safe_offset
 
@@ -89,6 +89,22 @@ def test_smaller_step_takes_more_bytes_for_less_error(autoencoder):
         data = codec.encode(TEST)
         found.append((len(data), -_error(codec.decode(data), TEST)))
     assert found == sorted(found)
+
+
+def test_without_training_on_rounding_saves_more_bits_than_its_error_costs():
+    """A heavy tail beside rounding noise, rebuilt by a linear network."""
+    rng = np.random.default_rng(0)
+    X = 0.4 * rng.normal(size=(4000, 3)) * rng.exponential(size=(4000, 1))
+    network = AutoencoderTransformer(
+        n_components=3, hidden_layer_sizes=(), scaling=None, max_epochs=1, random_state=0
+    ).fit(X)
+    untrained = LatentCodec(network, step=1.0, max_epochs=0).fit(X)
+    integers = np.rint(X).astype(np.int64)
+    bits = sum(fit_table(column).bits(column).mean() for column in integers.T)
+    plain = 3 * _error(integers, X) / BIT_PRICE + bits
+    data = untrained.encode(X)
+    weighed = 3 * _error(untrained.decode(data), X) / BIT_PRICE + 8 * len(data) / len(X)
+    assert weighed < 0.98 * plain
 
 
 def test_training_on_lowers_the_error_at_a_price_of_bits(autoencoder):

@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
 from skae import AutoencoderAnomalyDetector, AutoencoderTransformer, DenoisingAutoencoder
+from skae.networks.holes import fill_holes
 
 DIGITS = load_digits().images
 FEW = DIGITS[:300]
@@ -159,6 +160,44 @@ def test_unet_starts_at_the_image_itself():
     autoencoder = DenoisingAutoencoder(**UNET | {"max_epochs": 1, "learning_rate": 1e-12})
     autoencoder.fit(PHOTO[None])
     np.testing.assert_allclose(autoencoder.denoise(PHOTO[None]), PHOTO[None], atol=1e-6)
+
+
+def test_repair_starts_at_the_smoothest_filling():
+    settings = UNET | {"max_epochs": 1, "learning_rate": 1e-12, "noise": "masking"}
+    mask = np.random.default_rng(0).random(PHOTO.shape[:2]) < 0.5
+    holes = np.where(mask[..., None], np.nan, PHOTO)
+    filled, _ = fill_holes(torch.from_numpy(holes.transpose(2, 0, 1)[None]))
+    repaired = DenoisingAutoencoder(**settings).fit(PHOTO[None]).impute(holes[None])[0]
+    np.testing.assert_allclose(repaired, filled[0].numpy().transpose(1, 2, 0), atol=1e-5)
+
+
+@pytest.mark.parametrize(("noise", "side"), [("masking", 1), ("block_masking", 3)])
+def test_repair_learns_what_the_smoothest_filling_lacks(noise, side):
+    """Stripes: between two pixels of one of them may lie another one."""
+    photo = PHOTO[..., : 3 if side == 1 else 1] + 0.3 * np.sin(2.2 * np.arange(160))[:, None]
+    settings = UNET | {"scaling": "auto", "max_epochs": 30, "noise": noise, "noise_level": 0.3}
+    autoencoder = DenoisingAutoencoder(**settings).fit(photo[None, :, :80])
+    mask = np.random.default_rng(0).random((90 // side, 78 // side)) < 0.3
+    mask = mask.repeat(side, 0).repeat(side, 1)
+    part = photo[:90, 80:158]
+    holes = np.where(mask[..., None], np.nan, part)
+    filled, _ = fill_holes(torch.from_numpy(holes.transpose(2, 0, 1)[None]))
+    by_network, by_filling = (
+        np.square(repaired - part)[mask].mean()
+        for repaired in (autoencoder.impute(holes[None])[0], filled[0].numpy().transpose(1, 2, 0))
+    )
+    assert by_network < 0.5 * by_filling
+
+
+def test_holes_larger_than_a_tile_are_filled_from_their_edges():
+    ramp = np.linspace(10, 11, 700)[:, None] + np.linspace(0, 1, 420)[None]
+    settings = UNET | {"scaling": "auto", "max_epochs": 2, "noise_level": 0.5}
+    autoencoder = DenoisingAutoencoder(**settings).fit(ramp[None, :40, :40])
+    mask = np.zeros(ramp.shape, dtype=bool)
+    mask[20:-20, 20:-20] = True
+    repaired = autoencoder.inpaint(ramp[None], mask[None])[0]
+    assert np.abs(repaired - ramp).max() < 0.5
+    np.testing.assert_array_equal(repaired[~mask], ramp[~mask])
 
 
 @pytest.mark.parametrize("photo", [PHOTO, PHOTO[..., 0]], ids=["colour", "grey"])

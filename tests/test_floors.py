@@ -26,6 +26,7 @@ FLOORS = [
             "networks.principal",
             "networks.step",
             "networks.modules",
+            "networks.holes",
             "networks.conv",
             "networks.build",
         ],

@@ -1,20 +1,24 @@
 """Noise: rates and values as documented, the same for equal rows."""
 
+import dataclasses
+import math
+
 import numpy as np
 import pytest
 import torch
 
-from skae.noise import ImageSpace, make_noise
+from skae.noise import RowSpace, make_noise
 from skae.randomness import RandomTable
 
 LOW, HIGH = torch.full((40,), -3.0), torch.full((40,), 5.0)
+SPACE = RowSpace(LOW, HIGH, torch.zeros(40))
 
 
-def _noisy(kind, level, clean=None, seed=0):
+def _noisy(kind, level, seed=0, space=SPACE):
     clean = torch.randn(1, 500, 40, generator=torch.Generator().manual_seed(1)).clamp(-2.9, 2.9)
     offsets = torch.randint(RandomTable.SIZE, (500,), generator=torch.Generator().manual_seed(2))
     out = torch.empty_like(clean)
-    make_noise(kind, level, LOW, HIGH, seed)(clean, offsets, out)
+    make_noise(kind, level, space, seed)(clean, offsets, out)
     return clean, out
 
 
@@ -31,6 +35,15 @@ def test_masking_sets_a_share_of_the_cells_to_zero():
     changed = noisy != clean
     np.testing.assert_allclose(changed.double().mean(), 0.3, atol=0.02)
     assert bool((noisy[changed] == 0).all())
+
+
+def test_masked_cells_are_missing_for_a_network_that_takes_nan():
+    space = dataclasses.replace(SPACE, missing=math.nan, image_shape=(5, 8))
+    for kind in ("masking", "block_masking"):
+        clean, zeros = _noisy(kind, 0.3, space=dataclasses.replace(space, missing=0.0))
+        _, noisy = _noisy(kind, 0.3, space=space)
+        assert torch.equal(noisy.isnan(), zeros != clean)
+        assert torch.equal(noisy.nan_to_num(0.0), zeros)
 
 
 def test_salt_and_pepper_sets_half_of_the_cells_to_each_extreme():
@@ -73,7 +86,8 @@ def _noisy_images(kind, level, clean=IMAGES):
     )
     out = torch.empty_like(clean)
     low, high = torch.zeros(clean.shape[2]), torch.ones(clean.shape[2])
-    make_noise(kind, level, low, high, 0, ImageSpace(low, IMAGE_SHAPE))(clean, offsets, out)
+    space = RowSpace(low, high, low, image_shape=IMAGE_SHAPE)
+    make_noise(kind, level, space, 0)(clean, offsets, out)
     return out.view(-1, *IMAGE_SHAPE)
 
 

@@ -5,6 +5,7 @@ they draw their weights from a local generator.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from skae.networks.activations import ACTIVATIONS
+from skae.networks.holes import fill_holes
 
 Shape = tuple[int, ...]
 
@@ -37,6 +39,9 @@ class ImageBuilder:
     activation: str = "silu"
     normalization: str | None = None
     dropout: float = 0.0
+
+    # What stands for a missing pixel in the network's input.
+    missing = 0.0
 
     def __call__(self, input_shape: Shape, n_components: int) -> tuple[nn.Module, nn.Module]:
         # On the meta device no random number is drawn.
@@ -120,8 +125,11 @@ class UnetBuilder(ImageBuilder):
 
     Its latents are the restored image (Ronneberger et al. 2015 for the skips;
     Zhang et al. 2017 for learning the residual; the first stage works on pixels
-    rearranged 2 x 2 into channels, as in their FFDNet of 2018).
+    rearranged 2 x 2 into channels, as in their FFDNet of 2018). Missing pixels are filled
+    in first, from those around them, and it is told which they were.
     """
+
+    missing = math.nan
 
     def build(self, input_shape: Shape, n_components: int) -> tuple[nn.Module, nn.Module]:
         return nn.Sequential(Unet(self, input_shape[0]), ToRow()), FromRow(input_shape)
@@ -135,13 +143,18 @@ class UnetBuilder(ImageBuilder):
                 module.exit.weight.data.zero_()
 
 
+# Of the correction: Adam moves all weights of the last layer by its rate, and together they would
+# move the image by more than what is left to correct.
+_DAMPING = 0.1
+
+
 class Unet(nn.Module):
     """Image in, image out, of any size."""
 
     def __init__(self, builder: UnetBuilder, n_channels: int):
         super().__init__()
         channels = builder.channels
-        self.entry = nn.Conv2d(4 * n_channels, channels[0], kernel_size=3, padding=1)
+        self.entry = nn.Conv2d(8 * n_channels, channels[0], kernel_size=3, padding=1)
         self.stages = nn.ModuleList(Residual(builder, width) for width in channels)
         pairs = list(pairwise(channels))
         self.down = nn.ModuleList(nn.Conv2d(a, b, kernel_size=2, stride=2) for a, b in pairs)
@@ -152,12 +165,17 @@ class Unet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
-        y = self.features(x)[-1]
-        return x + functional.pixel_shuffle(self.exit(y), 2)[..., :height, :width]
+        x, observed = fill_holes(x)
+        y = self._stages(x, observed)[-1]
+        return x + _DAMPING * functional.pixel_shuffle(self.exit(y), 2)[..., :height, :width]
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Outputs of all stages, in the order in which they are computed."""
-        y = self.entry(functional.pixel_unshuffle(self.pad(x), 2))
+        return self._stages(*fill_holes(x))
+
+    def _stages(self, x: Tensor, observed: Tensor) -> list[Tensor]:
+        given = torch.cat([x, observed.to(x.dtype)], 1)
+        y = self.entry(functional.pixel_unshuffle(self.pad(given), 2))
         kept = [y := self.stages[0](y)]
         for down, stage in zip(self.down, self.stages[1:], strict=True):
             kept.append(y := stage(down(y)))

@@ -206,6 +206,9 @@ class DenseNetwork:
         Of the losses around what drawn latents decode to; zero before training.
     """
 
+    # What stands for a missing value in the input.
+    missing = 0.0
+
     def __init__(self, spec: DenseSpec, parameters: Tensor, buffers: Tensor):
         self.spec = spec
         self.parameters = parameters

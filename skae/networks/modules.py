@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from skae.networks.conv import ImageBuilder
 from skae.networks.dense import top_k_mask
 from skae.networks.latents import (
     LatentControls,
@@ -88,6 +89,11 @@ class ModuleNetwork:
     @property
     def n_decayed(self) -> int:
         return self.parameters.numel()
+
+    @property
+    def missing(self) -> float:
+        """What stands for a missing value in the input."""
+        return self.spec.builder.missing if isinstance(self.spec.builder, ImageBuilder) else 0.0
 
     @property
     def row_width(self) -> int:

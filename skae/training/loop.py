@@ -3,6 +3,7 @@ it gathers a batch, asks a step for outputs, sends the loss's slope backwards
 and lets the optimizer move the weights. It waits for the device once an epoch.
 """
 
+import math
 from contextlib import closing, nullcontext
 
 import torch
@@ -13,7 +14,7 @@ from skae.losses import LOSSES, Loss
 from skae.networks.build import Network, draws_globally, make_step
 from skae.networks.dense import DenseNetwork, member_values
 from skae.networks.latents import divergence
-from skae.noise import Corrupt, ImageSpace, make_noise
+from skae.noise import Corrupt, RowSpace, make_noise
 from skae.randomness import (
     EPOCH_STREAM,
     draw_seed,
@@ -154,15 +155,16 @@ class _Run:
                 device=network.device,
             )
             self._rows.take(index.reshape(-1), target.view(-1, target.shape[2]))
-            observed = ~target.isnan() if self._rows.has_missing else None
-            if observed is not None:
-                target.nan_to_num_(0.0)
-            values = loss.value(network.decode(network.encode(target)), target)
+            given, observed = target, None
+            if self._rows.has_missing:
+                observed = ~target.isnan()
+                given, target = target.nan_to_num(network.missing), target.nan_to_num_(0.0)
+            values = loss.value(network.decode(network.encode(given)), target)
             losses.append((values if observed is None else values * observed).sum(-1))
             if self._plan.beta is not None:
                 n_cells = target.shape[2] if observed is None else observed.sum(-1)
                 losses[-1] = loss.surprise(losses[-1], n_cells, network.dispersion)
-                losses[-1] += self._plan.beta * divergence(*network.posterior(target))
+                losses[-1] += self._plan.beta * divergence(*network.posterior(given))
         return self._mean_loss(torch.cat(losses, 1), held_out)
 
     def _mean_loss(self, losses: Tensor, index: Tensor) -> tuple[Tensor, Tensor | int]:
@@ -203,9 +205,10 @@ class _Run:
         plan = self._plan
         if plan.noise is None:
             return None
-        images = ImageSpace(self._rows.origin, plan.image_shape) if plan.image_shape else None
-        low, high = self._rows.low_and_high()
-        return make_noise(plan.noise, plan.noise_level, low, high, plan.seeds[0], images)
+        space = RowSpace(
+            *self._rows.low_and_high(), self._rows.origin, self._network.missing, plan.image_shape
+        )
+        return make_noise(plan.noise, plan.noise_level, space, plan.seeds[0])
 
 
 class _Batch:
@@ -228,6 +231,7 @@ class _Batch:
             clean = torch.empty_like(clean, dtype=network.parameters.dtype)
         self._clean, self._flat = clean, clean.view(-1, clean.shape[2])
         self._observed = torch.empty_like(clean) if rows.has_missing else None
+        self._takes_nan = math.isnan(network.missing)
         # Gradient of the mean over the batch's cells; what is missing has no weight.
         n_cells = size * clean.shape[2] * rows.observed_share
         self._scale = clean.new_full((1, 1, 1), self._loss.scale / n_cells)
@@ -251,6 +255,8 @@ class _Batch:
             self._noise(clean, step.offsets, step.input)
         elif step.input is not clean:
             step.input.copy_(clean)
+        if observed is not None and self._takes_nan:
+            step.input.masked_fill_(observed == 0.0, math.nan)
         step.forward()
 
         values = self._loss.value(step.output, clean)
