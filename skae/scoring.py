@@ -299,7 +299,7 @@ def _projected(joint: Tensor, seed: int) -> Tensor:
     return joint if directions is None else joint @ directions
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=2)  # A batch takes as long to draw them as to score.
 def projection(width: int, seed: int) -> Tensor | None:
     """Random directions (width, ``_MOST_DIMENSIONS``) for wide rows, else None."""
     if width <= _MOST_DIMENSIONS:
