@@ -33,6 +33,7 @@ class CodecState(TypedDict):
     step: float
     bytes_per_row: float
     fingerprint: str
+    weighs_bits: bool
     layout: NamedLayout
     quantizer: Quantizer
     tables: PackedTables
@@ -62,6 +63,7 @@ def state_of(codec: LatentCodec) -> dict[str, Any]:
         "step": codec.step_,
         "bytes_per_row": codec.bytes_per_row_,
         "fingerprint": codec.fingerprint_,
+        "weighs_bits": codec._weighs_bits,
         "layout": vars(codec._layout),
         "quantizer": codec._quantizer,
         "tables": pack(codec._tables),
@@ -83,6 +85,7 @@ def codec_of(
     codec._check_parameters()
     codec.estimator_, codec.step_ = estimator, state["step"]
     codec.bytes_per_row_, codec.fingerprint_ = state["bytes_per_row"], state["fingerprint"]
+    codec._weighs_bits = state["weighs_bits"]
     codec._layout, codec._quantizer = Layout(**state["layout"]), state["quantizer"]
     codec._tables = unpack(state["tables"])
     if grid is not None and not (grid.steps > 0).all():

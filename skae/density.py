@@ -80,9 +80,11 @@ def fit_density(kind: Any, Z: np.ndarray, weights: np.ndarray | None, seed: int)
     Z = Z[(np.abs(Z) < _FAR).all(axis=1)]
     if not len(Z):
         return None
-    if not isinstance(kind, str):
-        return _seeded(clone(kind), rng).fit(Z)
-    return {"gaussian": _gaussian, "gmm": _gmm, "prior": _prior}[kind](Z, rng)
+    # Whatever the caller's setting: likelihoods far out are zero.
+    with np.errstate(under="ignore"):
+        if not isinstance(kind, str):
+            return _seeded(clone(kind), rng).fit(Z)
+        return {"gaussian": _gaussian, "gmm": _gmm, "prior": _prior}[kind](Z, rng)
 
 
 def draw(density: Any, n: int, rng: np.random.Generator) -> np.ndarray:
