@@ -160,8 +160,17 @@ def report(protocol: str, names: list[str], figures: dict) -> None:
     ranks = np.apply_along_axis(rankdata, 0, -auroc)
     wins = (ranks == ranks.min(axis=0)).sum(axis=1)
     print(f"\n### {protocol}\n")
-    print("| detector | AUROC mean | median | AP mean | mean rank | wins | seconds | flagged | named |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
+    columns = (
+        "AUROC mean",
+        "median",
+        "AP mean",
+        "mean rank",
+        "wins",
+        "seconds",
+        "flagged",
+        "named",
+    )
+    print(f"| detector | {' | '.join(columns)} |\n|---|{'---:|' * len(columns)}")
     for i, name in enumerate(names):
         seconds = of(name, "seconds").sum() / figures["seeds"]
         shares = ("flagged", "named") if name.startswith("skae") else ()
