@@ -1,5 +1,7 @@
 """Detectors of images: the most unusual pixel counts, by what is usual there."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
@@ -142,3 +144,19 @@ def test_other_scores_keep_the_loss_as_their_map():
     np.testing.assert_allclose(losses.mean((1, 2)), mean_losses, rtol=1e-5)
     shares = np.mean([len(boxes) > 0 for boxes in detector.detect(NORMAL)])
     assert shares < 0.15
+
+
+@pytest.mark.slow
+def test_scoring_a_memory_map_holds_a_part_of_it(tmp_path):
+    rng = np.random.default_rng(0)
+    stored = rng.integers(256, size=(6000, 64, 64), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", stored)
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    detector = AutoencoderAnomalyDetector(n_components=4, hidden_layer_sizes=(16,), max_epochs=1)
+    detector.set_params(random_state=0).fit(mapped[:100])
+    tracemalloc.start()
+    scores = detector.score_samples(mapped)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < stored.nbytes / 4
+    np.testing.assert_array_equal(scores[5000:], detector.score_samples(stored[5000:]))
