@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from skae.device import computing
 from skae.inference import Model
 from skae.scoring import Scorer, fit_scorer
 from skae.thresholds import MAD_TO_DEVIATION, median_deviation, weighted_quantile
@@ -167,12 +168,13 @@ def fit_defect_scorer(
     joint = model.map_joint(X, of_images)
     n_latents = joint.shape[2] - sum(lengths)
     members, total = [], torch.zeros(len(joint), sum(lengths))
-    for k, known in enumerate(unseen):
-        rows = torch.from_numpy(joint[known.numpy(), k])
-        latents, energies = rows.split([n_latents, sum(lengths)], 1)
-        member, excess = _fit_member(latents, energies, image_shape, weight[known])
-        total[known] += excess
-        members.append(member)
+    with computing(torch.device("cpu"), flops=0.0):  # Float32 sums of several threads may differ.
+        for k, known in enumerate(unseen):
+            rows = torch.from_numpy(joint[known.numpy(), k])
+            latents, energies = rows.split([n_latents, sum(lengths)], 1)
+            member, excess = _fit_member(latents, energies, image_shape, weight[known])
+            total[known] += excess
+            members.append(member)
     scorer, of_rows = fit_scorer("auto", model, X, weights, trained, seeds)
     octaves = (total / unseen.sum(0)[:, None]).split(lengths, 1)
     peaks = _peaks([*octaves, torch.from_numpy(of_rows).float()[:, None]], image_shape)

@@ -75,7 +75,8 @@ def test_boxes_of_strong_defects_are_small(detector):
 def test_share_of_outliers_sets_the_threshold_of_pixels(detector):
     pytest.importorskip("skimage")
     strict = clone(DETECTOR).set_params(contamination=0.05).fit(TRAIN)
-    np.testing.assert_array_equal(strict.score_samples(ALL), detector.score_samples(ALL))
+    # Two fits in float32, of which one was seen to round differently beside other work.
+    np.testing.assert_allclose(strict.score_samples(ALL), detector.score_samples(ALL), atol=1e-5)
     assert sum(len(boxes) > 0 for boxes in strict.detect(TRAIN)) == 10
 
 
