@@ -168,7 +168,7 @@ def fit_defect_scorer(
     joint = model.map_joint(X, of_images)
     n_latents = joint.shape[2] - sum(lengths)
     members, total = [], torch.zeros(len(joint), sum(lengths))
-    with computing(torch.device("cpu"), flops=0.0):  # Float32 sums of several threads may differ.
+    with computing(torch.device("cpu"), flops=0.0):  # As in scoring.
         for k, known in enumerate(unseen):
             rows = torch.from_numpy(joint[known.numpy(), k])
             latents, energies = rows.split([n_latents, sum(lengths)], 1)

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skae.device import computing
 from skae.inference import Model
 from skae.randomness import SCORE_STREAM, generator
 from skae.thresholds import median_deviation, weighted_quantile
@@ -268,9 +269,10 @@ def _views(names: tuple[str, ...], rows: Tensor, weights: Tensor, seed: int) -> 
 def _whitening(rows: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Centre (d,) and a basis (d, d) in which the rows have unit covariance."""
     share = (weights / weights.sum())[:, None]
-    center = (share * rows).sum(0)
-    centered = rows - center
-    eigenvalues, vectors = torch.linalg.eigh(centered.T @ (share * centered))
+    with computing(rows.device, flops=0.0):  # Several threads would give other bits.
+        center = (share * rows).sum(0)
+        centered = rows - center
+        eigenvalues, vectors = torch.linalg.eigh(centered.T @ (share * centered))
     eigenvalues = eigenvalues.clamp(min=0.0)
     scales = (eigenvalues + _RIDGE * eigenvalues.mean() + 1e-12).sqrt()
     # Contiguous, so that a copy of it gives the same bits.

@@ -4,6 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import spearmanr
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
@@ -75,9 +76,18 @@ def test_boxes_of_strong_defects_are_small(detector):
 def test_share_of_outliers_sets_the_threshold_of_pixels(detector):
     pytest.importorskip("skimage")
     strict = clone(DETECTOR).set_params(contamination=0.05).fit(TRAIN)
-    # Two fits in float32, of which one was seen to round differently beside other work.
-    np.testing.assert_allclose(strict.score_samples(ALL), detector.score_samples(ALL), atol=1e-5)
+    np.testing.assert_array_equal(strict.score_samples(ALL), detector.score_samples(ALL))
     assert sum(len(boxes) > 0 for boxes in strict.detect(TRAIN)) == 10
+
+
+def test_threads_do_not_change_the_bits(detector):
+    torch.set_num_threads(2)  # Of the fixture, there may have been as many; the tests have one.
+    two = clone(DETECTOR).fit(TRAIN)
+    torch.set_num_threads(1)
+    one = clone(DETECTOR).fit(TRAIN)
+    np.testing.assert_array_equal(two.score_samples(ALL), one.score_samples(ALL))
+    for a, b in zip(two._scorer.rows.members[0], one._scorer.rows.members[0], strict=True):
+        np.testing.assert_array_equal(a.references, b.references)
 
 
 def test_brightness_counts_less_than_for_the_mean_loss(detector):
