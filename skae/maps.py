@@ -137,6 +137,8 @@ def _bridged(image: np.ndarray) -> np.ndarray:
         return image
     distances = (ndimage.distance_transform_cdt(missing[..., c]) for c in range(missing.shape[2]))
     deep = np.stack([distance >= _TILE // 2 for distance in distances], axis=2)
+    if not deep.any():
+        return image
     channels = torch.from_numpy(image.reshape(missing.shape).transpose(2, 0, 1).astype(np.float64))
     filled = fill_holes(channels[None])[0][0].numpy().transpose(1, 2, 0)
     return np.where(deep, filled, image.reshape(missing.shape)).reshape(image.shape)

@@ -121,22 +121,18 @@ def gradients(X: np.ndarray) -> np.ndarray:
 
 def draw(path: Path, image: np.ndarray, found: np.ndarray) -> None:
     from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
 
     axes = Figure(figsize=(8, 6)).subplots()
     axes.imshow(image)
     for top, left, bottom, right, label, score in found[found[:, 5] > 0.5]:
         color = ("tab:red", "tab:blue", "tab:green")[int(label)]
         corner, name = (left, top), f"{LABELS[int(label)]} {score:.2f}"
-        axes.add_patch(_rectangle(corner, right - left, bottom - top, color))
+        size = right - left, bottom - top
+        axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=color))
         axes.annotate(name, corner, color=color, fontsize=7)
     axes.set_axis_off()
     axes.figure.savefig(path, bbox_inches="tight")
-
-
-def _rectangle(corner, width, height, color):
-    from matplotlib.patches import Rectangle
-
-    return Rectangle(corner, width, height, fill=False, edgecolor=color)
 
 
 def main() -> None:

@@ -96,6 +96,8 @@ class _Values:
             self.known = np.full((_MOST_VALUES + 1, rows.shape[1]), np.nan)
         for start in range(0, len(rows), _BLOCK_ROWS):
             few = self.few  # Of most features, the first block has too many.
+            if not few.any():
+                return
             values = np.vstack([self.known[:, few], rows[start : start + _BLOCK_ROWS, few]])
             values.sort(axis=0)
             values[1:][values[1:] == values[:-1]] = np.nan
@@ -261,11 +263,11 @@ def fit_scaler(
     if scaling is None:
         n_features = next(iter(chunks()))[0].shape[1]
         return AffineScaler(np.zeros(n_features), np.ones(n_features), "none")
-    summary = _Summary()
+    summary, counts_values = _Summary(), (unlike if scaling == "auto" else scaling) == "mixed"
     with np.errstate(over="ignore", invalid="ignore"):
         for rows, weights in chunks():
             summary.add(rows, weights)
-            if "mixed" in (scaling, unlike):
+            if counts_values:
                 summary.values.add(rows)
     if not np.isfinite(summary.squares).all():
         raise ValueError(
