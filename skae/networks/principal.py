@@ -50,14 +50,14 @@ def principal_axes(x: Tensor, weights: Tensor | None, n_axes: int, seed: int) ->
 
     Fewer than ``n_axes`` if the rows vary in fewer directions.
     """
-    x = x.double()
-    w = torch.ones(len(x), dtype=x.dtype) if weights is None else weights.double()
-    w = (w / w.sum())[:, None]
+    few = x.shape[1] <= _FEW_FEATURES
     # Values whose squares are infinite have no axes; training will say what is wrong.
-    x = x.nan_to_num(0.0).clamp(-1e15, 1e15)
-    mean = (w * x).sum(0)
-    centred = (x - mean) * w.sqrt()
-    if x.shape[1] <= _FEW_FEATURES:
+    x = x.to(torch.float64 if few else torch.float32).nan_to_num(0.0).clamp_(-1e15, 1e15)
+    w = x.new_ones(len(x)) if weights is None else weights.to(x)
+    w = w / w.sum()
+    mean = w @ x
+    centred = x.sub_(mean).mul_(w.sqrt()[:, None])
+    if few:
         variances, columns = torch.linalg.eigh(centred.T @ centred)
         variances, axes = variances.flip(0)[:n_axes], columns.flip(1)[:, :n_axes].T
     else:
@@ -73,11 +73,10 @@ def _leading(centred: Tensor, n_axes: int, seed: int) -> tuple[Tensor, Tensor]:
     """Leading variances and axes by subspace iteration (Halko et al. 2011)."""
     rng, width = generator(seed, WEIGHTS_STREAM), min(n_axes + 10, *centred.shape)
     basis = torch.randn(centred.shape[1], width, generator=rng, dtype=torch.float32)
-    centred = centred.float()
     for _ in range(4):
         basis = torch.linalg.qr(centred.T @ (centred @ basis)).Q
     _, deviations, axes = torch.linalg.svd(centred @ basis, full_matrices=False)
-    return (deviations**2).double()[:n_axes], (axes @ basis.T).double()[:n_axes]
+    return (deviations**2)[:n_axes], (axes @ basis.T)[:n_axes]
 
 
 def start_as_pca(
