@@ -64,7 +64,7 @@ FLOORS = [
     [["_sampling"]],
     [["_transformer", "_denoiser", "_variational"], ["_detector"]],
     [["codec"]],
-    [["_codec_file"]],
+    [["_codec_file"], ["_model_file"]],
     [
         ["inspection"],
         ["segmentation"],
