@@ -283,17 +283,50 @@ class AutoencoderTransformer(
                 "truncate needs latents in order of importance. Fit with ordered=True, or with a "
                 "share of the variance as n_components."
             )
-        whole = isinstance(n_components, Integral)
-        if not whole or not 1 <= n_components <= self.n_components_:
-            raise ValueError(
-                f"n_components={n_components!r} must be a whole number from 1 to n_components_="
-                f"{self.n_components_}."
-            )
+        size = self._checked_size("n_components", n_components)
         self._settle()
         smaller = copy.copy(self)
-        smaller._truncate(int(n_components))
-        smaller._truncate_density(int(n_components))
-        return smaller.set_params(n_components=int(n_components), ordered=True)
+        smaller._truncate(size)
+        smaller._truncate_density(size)
+        return smaller.set_params(n_components=size, ordered=True)
+
+    def with_sparsity(self, sparsity) -> Self:
+        """The autoencoder with another number of latents that are kept of a row.
+
+        For a classifier it pays to keep some more than in training (Makhzani and Frey,
+        "k-sparse autoencoders", 2013). Rows are rebuilt worse then.
+
+        Parameters
+        ----------
+        sparsity : int
+            How many; at most ``n_components_``.
+
+        Returns
+        -------
+        changed : estimator
+            A fitted copy, of that ``sparsity``. It draws the same samples.
+
+        Raises
+        ------
+        ValueError
+            If the latents are not sparse.
+        """
+        check_is_fitted(self)
+        if self._model.network.spec.sparsity is None:
+            raise ValueError("with_sparsity needs sparse latents. Fit with sparsity=k.")
+        size = self._checked_size("sparsity", sparsity)
+        changed = copy.copy(self)
+        changed._model = self._model.with_sparsity(size)
+        return changed.set_params(sparsity=size)
+
+    def _checked_size(self, name: str, size: Any) -> int:
+        whole = isinstance(size, Integral)
+        if not whole or not 1 <= size <= self.n_components_:
+            raise ValueError(
+                f"{name}={size!r} must be a whole number from 1 to n_components_="
+                f"{self.n_components_}."
+            )
+        return int(size)
 
     def _has_order(self) -> bool:
         return getattr(self._model.network.spec, "ordered", False)

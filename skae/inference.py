@@ -1,5 +1,6 @@
 """Predictions: batches of rows through a fitted network, under a memory bound."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -93,6 +94,13 @@ class Model:
         )
         network = resized(self.network, (n_channels, *image_shape))
         return Model(network, scaler.repeated(n_pixels), self.loss, n_pixels * n_channels)
+
+    def with_sparsity(self, sparsity: int) -> "Model":
+        """The model that keeps so many latents of a row."""
+        network = self.network
+        spec = dataclasses.replace(network.spec, sparsity=sparsity)
+        changed = restore(spec, arrays_of(network.state()), network.device)
+        return Model(changed, self.scaler, self.loss, self.n_features)
 
     def in_float64(self) -> "Model":
         """The model with float64 weights on the CPU: nearly the same bits on every machine."""

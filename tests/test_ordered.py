@@ -167,3 +167,33 @@ def test_sparsity_is_annealed_so_that_no_latent_stays_dead():
     latents = AutoencoderTransformer(**settings, max_epochs=30).fit(X).transform(X)
     assert ((latents != 0).sum(1) <= 3).all()
     assert (latents != 0).any(0).mean() > 0.95
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"network": "conv", "image_shape": (8, 8), "hidden_layer_sizes": (4,)}], ids=str
+)
+def test_more_latents_may_be_kept_than_in_training(changes):
+    settings = {"n_components": 40, "sparsity": 5, "max_epochs": 3, "random_state": 0}
+    few = AutoencoderTransformer(**settings | changes).fit(X)
+    many = few.with_sparsity(15)
+    before, after = few.transform(X), many.transform(X)
+    assert many.sparsity == 15
+    assert few.sparsity == 5
+    assert ((after != 0).sum(1) == 15).all()
+    # The five that were kept, and ten that are smaller.
+    np.testing.assert_array_equal(after[before != 0], before[before != 0])
+    smallest = np.where(before != 0, before, np.inf).min(1, keepdims=True)
+    added = np.where(before != 0, -np.inf, after)
+    assert (added.max(1, keepdims=True) <= smallest).all()
+    np.testing.assert_array_equal(few.sample(5, random_state=0), many.sample(5, random_state=0))
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(many)).transform(X), after)
+    np.testing.assert_array_equal(few.transform(X), before)
+
+
+def test_with_sparsity_says_what_it_needs(ordered):
+    with pytest.raises(ValueError, match="sparsity=k"):
+        ordered.with_sparsity(2)
+    sparse_one = AutoencoderTransformer(n_components=4, sparsity=2, max_epochs=1).fit(X)
+    for wrong in (0, 5, 1.5):
+        with pytest.raises(ValueError, match=f"sparsity={wrong}.* from 1 to n_components_=4"):
+            sparse_one.with_sparsity(wrong)
