@@ -11,10 +11,12 @@ from skae import (
     VariationalAutoencoder,
 )
 
+# By default these two train for up to 300 epochs.
+LONG = [DenoisingAutoencoder(), VariationalAutoencoder()]
 ESTIMATORS = [
     AutoencoderTransformer(),
-    DenoisingAutoencoder(),
-    VariationalAutoencoder(),
+    DenoisingAutoencoder(max_epochs=30),
+    VariationalAutoencoder(max_epochs=30),
     AutoencoderAnomalyDetector(),
 ]
 TRANSFORMERS = ESTIMATORS[:3]
@@ -22,6 +24,12 @@ TRANSFORMERS = ESTIMATORS[:3]
 
 @parametrize_with_checks(ESTIMATORS)
 def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks(LONG)
+def test_scikit_learn_checks_of_long_fits(estimator, check):
     check(estimator)
 
 
