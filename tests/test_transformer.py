@@ -8,6 +8,7 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.metrics import r2_score
 from sklearn.preprocessing import MinMaxScaler
+from torch import nn
 
 from skae import AutoencoderTransformer, DenoisingAutoencoder
 from skae.losses import LOSSES
@@ -72,6 +73,15 @@ def test_pixels_are_rebuilt_within_their_range_and_better_for_it():
     # What is cut off in training, too, is worth more than what is cut off afterwards.
     afterwards = np.mean((free.clip(0.0, 16.0) - X) ** 2)
     assert np.mean((rebuilt - X) ** 2) < afterwards < np.mean((free - X) ** 2)
+
+
+def test_outputs_of_modules_that_remember_them_are_cut_off_too():
+    def network(input_shape, n_components):
+        decoder = nn.Sequential(nn.Linear(n_components, 64), nn.Sigmoid())
+        return nn.Linear(64, n_components), decoder
+
+    est = AutoencoderTransformer(network=network, n_components=8, max_epochs=3, random_state=0)
+    assert est.fit(X).reconstruct(X).min() > -1e-4
 
 
 def test_the_range_of_pixels_grows_with_partial_fit():

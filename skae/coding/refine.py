@@ -142,10 +142,9 @@ class _Training:
         step.input[0] = rows.nan_to_num(0.0)
         step.offsets.copy_(torch.randint(2**62, step.offsets.shape, generator=rng))
         step.forward()
-        if self._bounds is not None:
-            step.output.clamp_(*self._bounds)
         noise = torch.rand(self._u.shape, generator=rng, dtype=rows.dtype) - 0.5
-        variables = [t.detach().requires_grad_() for t in (step.output[0], self._u, self._density)]
+        output = step.output if self._bounds is None else step.output.clamp(*self._bounds)
+        variables = [t.detach().requires_grad_() for t in (output[0], self._u, self._density)]
         with torch.enable_grad():
             loss = self._loss(rows, noise.to(rows.device), *variables)
         slopes = torch.autograd.grad(loss, variables)

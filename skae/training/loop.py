@@ -267,12 +267,13 @@ class _Batch:
         if observed is not None and self._takes_nan:
             step.input.masked_fill_(observed == 0.0, math.nan)
         step.forward()
+        output = step.output
         if self._rows.bounds is not None and progress >= self._bounded_from:
             # The slope is that of what is cut off: an output beyond its target is as good as there.
-            step.output.clamp_(*self._rows.bounds)
+            output = output.clamp(*self._rows.bounds)
 
-        values = self._loss.value(step.output, clean)
-        self._loss.slope(step.output, clean, step.gradient)
+        values = self._loss.value(output, clean)
+        self._loss.slope(output, clean, step.gradient)
         if observed is not None:
             values.mul_(observed)
             step.gradient.mul_(observed)
