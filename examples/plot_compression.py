@@ -65,7 +65,9 @@ def digits(axes):
         codec = LatentCodec(autoencoder, random_state=0, **settings).fit(train)
         data = codec.encode(test)
         decoded = codec.decode(data)
-        shown = decoded[:24].reshape(3, 8, 8, 8).swapaxes(1, 2).reshape(24, 64)
+        # A pixel between them.
+        spaced = np.pad(decoded[:24], ((0, 0), (0, 1), (0, 1)))
+        shown = spaced.reshape(3, 8, 9, 9).swapaxes(1, 2).reshape(27, 72)
         axis.imshow(shown, cmap="gray_r")
         quality = "exact" if (decoded == test).all() else f"{psnr(decoded, test, 16):.1f} dB"
         axis.set_title(f"digits, {len(data) / len(test):.1f} bytes each, {quality}")

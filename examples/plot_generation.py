@@ -39,7 +39,9 @@ def main() -> None:
         "drawn by a variational autoencoder": variational.sample(50, random_state=0),
         "ways from one digit to another": mixture.interpolate(digits[:5], digits[5:10], steps=10),
     }
-    figure, axes = plt.subplots(3, 2, figsize=(10, 11), height_ratios=(1, 1, 1.6))
+    figure, axes = plt.subplots(
+        3, 2, figsize=(10, 8.5), height_ratios=(1, 1, 1.4), layout="constrained"
+    )
     for axis, (title, images) in zip(axes[:2].flat, pictures.items(), strict=True):
         axis.imshow(sheet(images), cmap="gray")
         axis.set_title(title, fontsize=9)
@@ -47,7 +49,6 @@ def main() -> None:
     for axis, estimator in zip(axes[2], (mixture, variational), strict=True):
         LatentWalkDisplay.from_estimator(estimator, digits, n_latents=6, ax=axis)
         axis.set_title(f"latents of the {type(estimator).__name__}", fontsize=9)
-    figure.tight_layout()
     figure.savefig(parser.parse_args().output, dpi=100)
 
 

@@ -166,7 +166,10 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderSettings):
 
     @property
     def decoder_(self) -> nn.Module:
-        """The decoder as a torch module, from latents to scaled rows (logits for "log_loss")."""
+        """The decoder as a torch module, from latents to scaled rows.
+
+        Logits for "log_loss"; of pixels, they are not yet cut off at the ends of their range.
+        """
         return self._modules()[1]
 
     @property
@@ -300,7 +303,10 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderSettings):
         if exact and self.network not in BUILDERS:
             train_dtype = torch.float64
             plan = dataclasses.replace(plan, product_dtype=train_dtype)
-        scaler = self._model.scaler if resume else self._fit_scaler(checked, weights, plan)
+        if resume:
+            scaler = self._model.scaler.widened(weighted_chunks(checked, None))
+        else:
+            scaler = self._fit_scaler(checked, weights, plan)
         with computing(device, 0.0):
             if resume:
                 network = self._resumed_network(spec, dtype, train_dtype)
@@ -387,7 +393,8 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderSettings):
         bounded = self.loss == "log_loss"
         if self._input.is_patch or (self.network in BUILDERS and self.scaling == "auto"):
             return fit_pixel_scaler(self.scaling, chunks, bounded, self._input.network_shape[0])
-        return fit_scaler(self.scaling, chunks, bounded, self._autos().scaling)
+        autos = self._autos()
+        return fit_scaler(self.scaling, chunks, bounded, autos.scaling, autos.limited)
 
     def _check_targets(self, rows: Rows) -> None:
         if self.loss != "log_loss":

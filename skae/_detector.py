@@ -424,8 +424,9 @@ class AutoencoderAnomalyDetector(OutlierMixin, BaseAutoencoder):
         # outlying rows as well, and found them a little worse; of images, few steps from a
         # random start leave a poor reconstruction.
         if self._input.image_shape is None:
-            return Autos("random", defaults.detector_layers, "mixed", most_epochs=20)
-        return Autos("pca" if self._is_of_places() else "random", most_epochs=10)
+            return Autos("random", defaults.detector_layers, "mixed", most_epochs=20, limited=False)
+        init = "pca" if self._is_of_places() else "random"
+        return Autos(init, most_epochs=10, limited=False)
 
     def _plan(self, *args: Any) -> TrainingPlan:
         plan = super()._plan(*args)

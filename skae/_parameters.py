@@ -35,7 +35,9 @@ PARAMETERS = """n_components : int{share} or "auto", default="auto"
         (flags, counts, grades) and is "standard" for the others. "auto" takes "minmax"
         for "log_loss"; "common" for data that look like pixels (all features start at
         one minimum and at least half of them reach half of the common range); else
-        "standard", or "mixed" for a detector.
+        "standard", or "mixed" for a detector. Rows that look like pixels are rebuilt
+        within the range seen, with "auto" and but for a detector: over the last tenth
+        of the training, and in all predictions, outputs are cut off where it ends.
     normalization : {"batch", "layer"} or None, default=None
         Normalization of the hidden layers. A "unet" takes "batch" for None.
     dropout : float in [0, 1), default=0.0

@@ -33,13 +33,15 @@ class Autos(NamedTuple):
     """What "auto" stands for, where estimators differ.
 
     ``init`` is for networks that can start as PCA, ``scaling`` for features that do not look
-    like pixels; ``layers`` gives the hidden layers for a number of features.
+    like pixels; ``layers`` gives the hidden layers for a number of features. ``limited`` says
+    whether rows are rebuilt within the limits of features that look like pixels.
     """
 
     init: str = "pca"
     layers: Callable[[int], tuple[int, ...]] = defaults.hidden_layer_sizes
     scaling: str = "standard"
     most_epochs: int = 300
+    limited: bool = True
 
 
 class AutoencoderSettings(BaseEstimator):

@@ -117,9 +117,10 @@ def _gmm(Z: np.ndarray, rng: np.random.Generator) -> Mixture:
 
     if len(Z) == 1:
         return _gaussian(Z, rng)
-    deviation = Z.std(axis=0)
-    deviation[deviation == 0] = 1.0
-    Z = Z / deviation
+    mean, deviation = Z.mean(axis=0), Z.std(axis=0)
+    # Of equal numbers it may be rounding, which is not to be blown up.
+    deviation[deviation <= np.finfo(np.float32).eps * np.abs(mean)] = 1.0
+    Z = (Z - mean) / deviation
     # Many iterations, after which it has converged: scikit-learn would warn.
     options = {"max_iter": 1000, "tol": 1e-2, "reg_covar": 1e-4, "init_params": "k-means++"}
     best, least, n_worse = None, np.inf, 0
@@ -132,7 +133,8 @@ def _gmm(Z: np.ndarray, rng: np.random.Generator) -> Mixture:
             best, least, n_worse = mixture, criterion, 0
     assert best is not None
     factors = np.linalg.cholesky(best.covariances_)
-    return Mixture(best.weights_, best.means_ * deviation, factors * deviation[:, None])
+    means = best.means_ * deviation + mean
+    return Mixture(best.weights_, means, factors * deviation[:, None])
 
 
 def _seeded(estimator: Any, rng: np.random.Generator) -> Any:

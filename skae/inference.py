@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from skae.data.batches import scaled_bounds
 from skae.data.scale import AffineScaler, Scaler
 from skae.data.validate import dense_chunks
 from skae.device import computing, device_or_cpu
@@ -279,7 +280,9 @@ class Model:
 
     def _outputs(self, codes: Tensor) -> Tensor:
         """Outputs (K, n, n_features) of latents (n, n_components), or one set a member."""
-        return self.network.decode(_padded(codes))[:, : codes.shape[-2]]
+        outputs = self.network.decode(_padded(codes))[:, : codes.shape[-2]]
+        bounds = scaled_bounds(self.scaler, outputs.dtype, outputs.device)
+        return outputs if bounds is None else outputs.clamp(*bounds)
 
     def _flops(self, X: Any) -> float:
         return float(self.network.flops * min(X.shape[0], self._batch_length()))

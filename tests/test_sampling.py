@@ -233,3 +233,14 @@ def test_bad_ends_and_steps_are_refused():
 def test_bad_density_is_refused(density):
     with pytest.raises(ValueError, match="latent_density"):
         AutoencoderTransformer(**SMALL, latent_density=density).fit(X)
+
+
+def test_latents_that_never_vary_are_drawn_as_they_are():
+    rng = np.random.default_rng(0)
+    Z = rng.normal(size=(300, 8))
+    Z[:, 2:] = rng.normal(size=6) * 3
+    density = fit_density("gmm", Z, None, 0)
+    drawn = density.draw(500, rng)
+    assert len(density.weights) == 1
+    np.testing.assert_allclose(drawn[:, 2:], np.tile(Z[0, 2:], (500, 1)), atol=0.1)
+    np.testing.assert_allclose(drawn[:, :2].std(axis=0), 1.0, atol=0.1)

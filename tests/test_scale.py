@@ -105,3 +105,17 @@ def test_mixed_keeps_constant_and_missing_features():
     rows = np.column_stack([np.full(9, 3.0), np.full(9, np.nan)])
     scaler = _fit("mixed", rows)
     np.testing.assert_array_equal(scaler.scale, [1.0, 1.0])
+
+
+def test_limits_are_kept_of_pixels_alone():
+    from sklearn.datasets import load_digits
+
+    pixels = load_digits().data
+    scaler = fit_scaler("auto", lambda: [(pixels, None)], False, limited=True)
+    assert scaler.limits == (0.0, 16.0)
+    np.testing.assert_allclose(
+        scaler.bounds() * scaler.scale + scaler.center, [[0.0] * 64, [16.0] * 64], atol=1e-12
+    )
+    assert scaler.widened([(pixels - 1.0, None), (pixels, None)]).limits == (-1.0, 16.0)
+    assert _fit("auto", pixels).bounds() is None
+    assert fit_scaler("auto", lambda: [(X, None)], False, limited=True).bounds() is None

@@ -1,5 +1,6 @@
 """AutoencoderSearchCV against scikit-learn's GridSearchCV, and training runs side by side."""
 
+import dataclasses
 import threading
 
 import numpy as np
@@ -20,7 +21,7 @@ from skae import (
     DenoisingAutoencoder,
     _together,
 )
-from skae.data.batches import load_rows
+from skae.data.batches import load_rows, scaled_bounds
 from skae.data.scale import AffineScaler
 from skae.model_selection import AutoencoderSearchCV
 from skae.networks.build import initialize
@@ -333,6 +334,20 @@ def test_each_job_of_a_stack_ends_as_it_does_alone():
         )
         lengths.add(one.state.n_epochs)
     assert len(lengths) > 1  # They stop by themselves.
+
+
+def test_outputs_of_each_job_of_a_stack_are_cut_off_where_its_own_range_ends():
+    stacked, alone = ([_job(max_epochs=5) for _ in range(2)] for _ in range(2))
+    for jobs in (stacked, alone):
+        for high, job in enumerate(jobs):
+            scaler = dataclasses.replace(SCALER, limits=(-1.0, 0.5 + high))
+            job.rows.bounds = scaled_bounds(scaler, torch.float64, CPU)
+    assert len(in_passes(stacked)) == 1
+    run(Stack(stacked).job)
+    for one, other in zip(stacked, alone, strict=True):
+        run(other)
+        np.testing.assert_allclose(one.monitor.losses, other.monitor.losses, rtol=1e-9)
+    assert stacked[0].monitor.losses != stacked[1].monitor.losses
 
 
 def test_passes_hold_what_is_alike():

@@ -8,6 +8,7 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.metrics import r2_score
 from sklearn.preprocessing import MinMaxScaler
+from torch import nn
 
 from skae import AutoencoderTransformer, DenoisingAutoencoder
 from skae.losses import LOSSES
@@ -57,8 +58,43 @@ def test_encoder_and_decoder_are_the_fitted_network_as_modules(fitted):
         latents = fitted.encoder_(torch.from_numpy(scaled))
         outputs = fitted.decoder_(latents).numpy()
     np.testing.assert_allclose(latents.numpy(), fitted.transform(X), rtol=1e-4, atol=1e-4)
-    rebuilt = fitted._model.scaler.inverse_transform(outputs)
+    rebuilt = fitted._model.scaler.inverse_transform(outputs).clip(0.0, 16.0)
     np.testing.assert_allclose(rebuilt, fitted.reconstruct(X), rtol=1e-4, atol=1e-3)
+
+
+def test_pixels_are_rebuilt_within_their_range_and_better_for_it():
+    options = {"n_components": 8, "max_epochs": 15, "random_state": 0}
+    cut = AutoencoderTransformer(**options).fit(X)
+    rebuilt = cut.reconstruct(X)
+    assert rebuilt.min() > -1e-4
+    assert rebuilt.max() < 16.0 + 1e-4
+    free = AutoencoderTransformer(**options, scaling="common").fit(X).reconstruct(X)
+    assert free.min() < -1.0
+    # What is cut off in training, too, is worth more than what is cut off afterwards.
+    afterwards = np.mean((free.clip(0.0, 16.0) - X) ** 2)
+    assert np.mean((rebuilt - X) ** 2) < afterwards < np.mean((free - X) ** 2)
+
+
+def test_outputs_of_modules_that_remember_them_are_cut_off_too():
+    def network(input_shape, n_components):
+        decoder = nn.Sequential(nn.Linear(n_components, 64), nn.Sigmoid())
+        return nn.Linear(64, n_components), decoder
+
+    est = AutoencoderTransformer(network=network, n_components=8, max_epochs=3, random_state=0)
+    assert est.fit(X).reconstruct(X).min() > -1e-4
+
+
+def test_the_range_of_pixels_grows_with_partial_fit():
+    est = AutoencoderTransformer(n_components=8, random_state=0).partial_fit(X)
+    for _ in range(5):
+        est.partial_fit(2.0 * X)
+    assert 17.0 < est.reconstruct(2.0 * X).max() < 32.0 + 1e-4
+
+
+def test_columns_of_tables_are_rebuilt_without_bounds():
+    table = np.random.default_rng(0).normal(size=(200, 6))
+    est = AutoencoderTransformer(n_components=2, max_epochs=2, random_state=0).fit(table)
+    assert np.abs(est.inverse_transform(np.full((1, 2), 100.0))).max() > 2 * np.abs(table).max()
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

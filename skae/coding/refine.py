@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from skae.coding.quantizer import BIT_PRICE, Quantizer
+from skae.data.batches import scaled_bounds
 from skae.data.validate import dense_chunks
 from skae.device import computing
 from skae.inference import Model
@@ -119,6 +120,7 @@ class _Training:
         self._step = make_step(network, gradients, size, model.dtype, latent_penalty=True)
         self._step.controls.on_latents = self._quantize
         self._link = LOSSES[model.loss].link
+        self._bounds = scaled_bounds(model.scaler, model.dtype, network.device)
         self._price = BIT_PRICE * step**2
         like = network.parameters
         self._center, self._forward, self._back = (
@@ -141,7 +143,8 @@ class _Training:
         step.offsets.copy_(torch.randint(2**62, step.offsets.shape, generator=rng))
         step.forward()
         noise = torch.rand(self._u.shape, generator=rng, dtype=rows.dtype) - 0.5
-        variables = [t.detach().requires_grad_() for t in (step.output[0], self._u, self._density)]
+        output = step.output if self._bounds is None else step.output.clamp(*self._bounds)
+        variables = [t.detach().requires_grad_() for t in (output[0], self._u, self._density)]
         with torch.enable_grad():
             loss = self._loss(rows, noise.to(rows.device), *variables)
         slopes = torch.autograd.grad(loss, variables)

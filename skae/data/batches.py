@@ -31,6 +31,8 @@ class Rows:
         Share of the cells that are not missing.
     device : torch.device
         Where batches are wanted.
+    bounds : tuple of two Tensors (1 or K, 1, n_features), or None
+        Least and greatest value of each feature, where outputs are to stay within.
     n_rows : int or None
         Rows of one member, where ``values`` holds those of several, one after another.
     """
@@ -41,6 +43,7 @@ class Rows:
     origin: Tensor
     observed_share: float
     device: torch.device
+    bounds: tuple[Tensor, Tensor] | None = None
     n_rows: int | None = None
 
     @property
@@ -102,6 +105,7 @@ def load_rows(
         scaled_origin(scaler, n_features, dtype).to(device),
         observed_share(n_missing, values.numel()),
         device,
+        scaled_bounds(scaler, dtype, device),
     )
 
 
@@ -110,6 +114,16 @@ def scaled_origin(scaler: Scaler, n_features: int, dtype: torch.dtype) -> Tensor
     origin = torch.empty(1, n_features, dtype=dtype)
     scaler.transform(np.zeros((1, n_features)), origin.numpy())
     return origin[0]
+
+
+def scaled_bounds(
+    scaler: Scaler, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor] | None:
+    """What outputs are to stay within, (1, 1, n_features) each."""
+    if (bounds := scaler.bounds()) is None:
+        return None
+    low, high = torch.as_tensor(bounds, dtype=dtype).to(device)[:, None, None]
+    return low, high
 
 
 def n_missing_of(rows: np.ndarray) -> int:

@@ -6,7 +6,7 @@ sums are taken in float64. Constant features get scale one.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,11 +27,30 @@ class AffineScaler:
     center, scale : ndarray of shape (n_features,), float64
     name : str
         The scaling that was chosen.
+    limits : tuple of float or None
+        Least and greatest value of features that look like pixels, in their units.
     """
 
     center: np.ndarray
     scale: np.ndarray
     name: str
+    limits: tuple[float, float] | None = None
+
+    def bounds(self) -> np.ndarray | None:
+        """The limits of each feature, scaled, (2, n_features)."""
+        if self.limits is None:
+            return None
+        return (np.array(self.limits)[:, None] - self.center) / self.scale
+
+    def widened(self, chunks: Iterable[tuple[np.ndarray, Any]]) -> "AffineScaler":
+        """With limits, if there are any, that hold these rows, too."""
+        if self.limits is None:
+            return self
+        low, high = self.limits
+        for rows, _ in chunks:
+            low = float(np.fmin(low, np.fmin.reduce(rows, axis=None)))
+            high = float(np.fmax(high, np.fmax.reduce(rows, axis=None)))
+        return replace(self, limits=(low, high))
 
     def repeated(self, n: int) -> "AffineScaler":
         """For rows of ``n`` times these features, one set after another."""
@@ -67,6 +86,12 @@ class TransformerScaler:
 
     transformer: Any
     name: str = "transformer"
+
+    def bounds(self) -> None:
+        """None are known."""
+
+    def widened(self, chunks: Iterable) -> "TransformerScaler":
+        return self
 
     def transform(self, rows: np.ndarray, out: np.ndarray) -> None:
         with np.errstate(over="ignore"):
@@ -244,6 +269,7 @@ def fit_scaler(
     chunks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray | None]]],
     bounded: bool,
     unlike: str = "standard",
+    limited: bool = False,
 ) -> Scaler:
     """Fit a scaling.
 
@@ -256,6 +282,8 @@ def fit_scaler(
         The loss needs targets in [0, 1]: "auto" becomes "minmax".
     unlike : str
         What else "auto" becomes where features do not look like pixels.
+    limited : bool
+        Whether to keep the limits of features that do, with "auto".
     """
     if scaling is not None and not isinstance(scaling, str):
         everything = np.vstack([rows for rows, _ in chunks()]).astype(np.float64)
@@ -274,11 +302,14 @@ def fit_scaler(
             "X holds values so large that their squares are infinite, beyond about 1e150. Divide "
             "such features by a constant."
         )
+    limits = None
     if scaling == "auto":
         fitting = "common" if _has_like_units(summary) else unlike
         scaling = "minmax" if bounded else fitting
+        if limited and scaling == "common":
+            limits = (float(summary.low.min()), float(summary.high.max()))
     center, scale = _SCALINGS[scaling](summary, lambda: (rows for rows, _ in chunks()))
-    return AffineScaler(center, _where_positive(scale, center), scaling)
+    return AffineScaler(center, _where_positive(scale, center), scaling, limits)
 
 
 def fit_pixel_scaler(

@@ -15,6 +15,7 @@ from skae.data.batches import (
     load_rows,
     n_missing_of,
     observed_share,
+    scaled_bounds,
     scaled_origin,
 )
 from skae.data.scale import Scaler
@@ -162,6 +163,7 @@ class StreamedRows(Rows):
             scaled_origin(scaler, n_features, dtype).to(device),
             observed_share(n_missing, n * n_features),
             device,
+            scaled_bounds(scaler, dtype, device),
         )
         self._X, self._scaler, self._length = X, scaler, length
         self._weights = None if weights is None else weights / weights.mean()

@@ -27,6 +27,10 @@ from skae.training.monitor import Monitor
 from skae.training.optimizers import Optimizer, Rate
 from skae.training.plan import SCHEDULES, TrainingPlan, TrainState
 
+# Share of the training after which outputs are cut to their bounds. Earlier, the error falls
+# further, but classifiers on the latents lose (docs/defaults.md).
+_BOUNDED_FROM = 0.9
+
 # How fast the dispersion follows the losses of batches.
 _DISPERSION_RATE = 0.02
 
@@ -159,7 +163,10 @@ class _Run:
             if self._rows.has_missing:
                 observed = ~target.isnan()
                 given, target = target.nan_to_num(network.missing), target.nan_to_num_(0.0)
-            values = loss.value(network.decode(network.encode(given)), target)
+            output = network.decode(network.encode(given))
+            if self._rows.bounds is not None:
+                output.clamp_(*self._rows.bounds)
+            values = loss.value(output, target)
             losses.append((values if observed is None else values * observed).sum(-1))
             if self._plan.beta is not None:
                 n_cells = target.shape[2] if observed is None else observed.sum(-1)
@@ -238,6 +245,8 @@ class _Batch:
         self._penalty_scale = clean.new_full((1, 1, 1), plan.latent_l1 / size)
         self._beta, self._warm_up, self._dispersion = plan.beta, plan.kl_warm_up, network.dispersion
         self._row_cells = n_cells / size
+        # At a constant rate training has no end.
+        self._bounded_from = 0.0 if plan.lr_schedule == "constant" else _BOUNDED_FROM
 
     def compute_gradients(
         self, index: Tensor, offsets: Tensor, losses: Tensor, progress: float
@@ -258,9 +267,13 @@ class _Batch:
         if observed is not None and self._takes_nan:
             step.input.masked_fill_(observed == 0.0, math.nan)
         step.forward()
+        output = step.output
+        if self._rows.bounds is not None and progress >= self._bounded_from:
+            # The slope is that of what is cut off: an output beyond its target is as good as there.
+            output = output.clamp(*self._rows.bounds)
 
-        values = self._loss.value(step.output, clean)
-        self._loss.slope(step.output, clean, step.gradient)
+        values = self._loss.value(output, clean)
+        self._loss.slope(output, clean, step.gradient)
         if observed is not None:
             values.mul_(observed)
             step.gradient.mul_(observed)

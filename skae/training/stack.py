@@ -70,7 +70,8 @@ def _kind(job: Job) -> Hashable:
         spec,
         alike,
         (network.parameters.dtype, network.device),
-        (rows.values.shape, rows.weights is None, id(rows) if shared else 0),
+        (rows.values.shape, rows.weights is None, rows.bounds is None),
+        id(rows) if shared else 0,
     )
 
 
@@ -107,7 +108,7 @@ class Stack:
         for network in networks[:-1]:
             self._first.append(self._first[-1] + network.n_members)
         network = _stacked(networks)  # type: ignore[arg-type]
-        rows, starts = _joined([job.rows for job in jobs])
+        rows, starts = _joined([job.rows for job in jobs], [net.n_members for net in networks])
         members = zip(starts, networks, strict=True)
         plans = [job.plan for job in jobs]
         plan = dataclasses.replace(
@@ -187,7 +188,7 @@ def _pairs(own: DenseNetwork, whole: DenseNetwork, first: int):
     yield own.dispersion, whole.dispersion[first : first + own.n_members]
 
 
-def _joined(rows: list[Rows]) -> tuple[Rows, list[int]]:
+def _joined(rows: list[Rows], n_members: list[int]) -> tuple[Rows, list[int]]:
     """Rows of all in one, each kept once, and where those of each begin."""
     distinct = {id(one): one for one in rows}
     if len(distinct) == 1:
@@ -202,4 +203,8 @@ def _joined(rows: list[Rows]) -> tuple[Rows, list[int]]:
     whole = dataclasses.replace(
         parts[0], values=cat("values"), weights=cat("weights"), keys=cat("keys"), n_rows=length
     )
+    if whole.bounds is not None:
+        sizes = torch.tensor(n_members, device=whole.device)
+        low, high = (torch.cat([one.bounds[i] for one in rows]) for i in (0, 1))  # type: ignore
+        whole.bounds = low.repeat_interleave(sizes, 0), high.repeat_interleave(sizes, 0)
     return whole, [place[id(one)] for one in rows]
