@@ -110,7 +110,7 @@ class _Modules(Model):
             return self.network.codes(values)[None]
         return torch.stack([encoder(values) for encoder, _ in self.pairs])
 
-    def _outputs(self, codes: Tensor) -> Tensor:
+    def _decoded(self, codes: Tensor) -> Tensor:
         if isinstance(self.network, ModuleNetwork):
             return self.network.outputs(codes[0])[None]
         return torch.stack([decoder(z) for (_, decoder), z in zip(self.pairs, codes, strict=True)])
@@ -151,6 +151,8 @@ class _Graph(nn.Module):
 
     def _reconstruct(self, batch: Batch, X: Tensor) -> Tensor:
         rows = self._model.reconstruction_of(batch) * self.scale + self.center
+        if (limits := self._model.scaler.limits) is not None:
+            rows = rows.clamp(*limits)
         return rows.reshape(X.shape)
 
     def _score_samples(self, batch: Batch, X: Tensor) -> Any:

@@ -280,9 +280,12 @@ class Model:
 
     def _outputs(self, codes: Tensor) -> Tensor:
         """Outputs (K, n, n_features) of latents (n, n_components), or one set a member."""
-        outputs = self.network.decode(_padded(codes))[:, : codes.shape[-2]]
+        outputs = self._decoded(codes)
         bounds = scaled_bounds(self.scaler, outputs.dtype, outputs.device)
         return outputs if bounds is None else outputs.clamp(*bounds)
+
+    def _decoded(self, codes: Tensor) -> Tensor:
+        return self.network.decode(_padded(codes))[:, : codes.shape[-2]]
 
     def _flops(self, X: Any) -> float:
         return float(self.network.flops * min(X.shape[0], self._batch_length()))

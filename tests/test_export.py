@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from torch import nn
@@ -112,6 +113,20 @@ def test_graph_computes_what_the_transformer_computes(what, changes, path):
     rows = X / np.nanstd(X, axis=0) if changes.get("scaling", "") is None else X
     estimator = AutoencoderTransformer(**SMALL | changes).fit(rows)
     _assert_agrees(estimator, rows, path, what)
+
+
+@pytest.mark.parametrize("what", ["reconstruct", "score_samples"])
+def test_graph_keeps_pixels_within_their_range(what, path):
+    digits = load_digits().data.astype(np.float32)
+    estimator = AutoencoderTransformer(**SMALL).fit(digits)
+    outputs = estimator.decoder_(torch.from_numpy(estimator.transform(digits))).detach().numpy()
+    scaler = estimator._model.scaler
+    assert (outputs * scaler.scale + scaler.center).min() < -1.0  # There is something to cut off.
+    session = _assert_agrees(estimator, digits, path, what)
+    if what == "reconstruct":
+        (found,) = session.run([what], {"X": digits})
+        assert found.min() == 0.0
+        assert found.max() <= 16.0
 
 
 @pytest.mark.parametrize(

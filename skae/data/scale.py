@@ -77,7 +77,8 @@ class AffineScaler:
         with np.errstate(over="ignore"):
             rows = np.multiply(scaled, self.scale.astype(dtype), dtype=dtype)
             rows += self.center.astype(dtype)
-        return rows
+        # Rounding must not lead out of what scaled rows were cut to.
+        return rows if self.limits is None else rows.clip(*self.limits, out=rows)
 
 
 @dataclass
@@ -86,6 +87,7 @@ class TransformerScaler:
 
     transformer: Any
     name: str = "transformer"
+    limits: None = None
 
     def bounds(self) -> None:
         """None are known."""
