@@ -18,7 +18,7 @@ from skae.networks.holes import fill_holes
 _TILE, _OVERLAP = 256, 48
 
 # What part of the patch's side is the standard deviation of a window for spreads.
-_SPREADS = (4, 2)
+_SPREAD = 4
 
 # Over how many pixels derivatives are taken.
 _CURVATURES = (1, 2)
@@ -58,19 +58,18 @@ def _dense_features(
 ) -> np.ndarray:
     """The pixel, and for each scale what the patch around it is there.
 
-    That is its latents and their spreads around the pixel: a latent has either sign on an
+    That is its latents, and their spreads around the pixel: a latent has either sign on an
     edge or a texture, and its spread tells that there is one. And the pixel as it is
-    rebuilt, with the curvatures of the rebuilt image: a line or a spot is curved,
-    whatever its direction.
+    rebuilt, with the curvatures of the rebuilt image: a line is curved whatever its direction.
     """
     n_channels, *size = spec.network_shape
     image = _of_channels(image, n_channels).astype(np.float32)
     features = [image]
     for scale in scales:
         latents, rebuilt = _of_patches(model, image, size, scale)
-        spreads = [_spreads(latents, scale * min(size) / part) for part in _SPREADS]
+        spreads = _spreads(latents, scale * min(size) / _SPREAD)
         curvatures = [_curvatures(rebuilt, scale * width) for width in _CURVATURES]
-        features += [latents, *spreads, rebuilt, *curvatures]
+        features += [latents, spreads, rebuilt, *curvatures]
     return np.concatenate(features, axis=2)
 
 
