@@ -1,4 +1,4 @@
-"""Images: digits rebuilt and walked through, a photograph repaired, defects found, a segment.
+"""Images: digits rebuilt and walked through, a photograph repaired, defects found, a segmentation.
 
     python examples/plot_images.py --output images.png
 
@@ -13,14 +13,18 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import SubFigure
 from matplotlib.patches import Rectangle
 from sklearn.datasets import load_digits, load_sample_image
 
 from skae import AutoencoderAnomalyDetector, AutoencoderTransformer, DenoisingAutoencoder
 from skae.segmentation import PixelClassifier
 
+Pictures = list[tuple[str, np.ndarray]]
 
-def rebuilt_digits() -> list[tuple[str, np.ndarray]]:
+
+def rebuilt_digits() -> Pictures:
     """Ten digits, their reconstructions, and a walk from one to another in the latents."""
     digits = load_digits().images
     autoencoder = AutoencoderTransformer(n_components=10, random_state=0).fit(digits)
@@ -32,13 +36,15 @@ def rebuilt_digits() -> list[tuple[str, np.ndarray]]:
         "rebuilt from 10 latents": autoencoder.reconstruct(digits[:10]),
         "from a 0 to a 6, in the latents": walk,
     }
-    return [
-        (title, images.reshape(2, 5, 8, 8).transpose(0, 2, 1, 3).reshape(16, 40))
-        for title, images in rows.items()
-    ]
+    return [(title, strip(np.clip(images / 16, 0, 1))) for title, images in rows.items()]
 
 
-def repaired_photograph() -> list[tuple[str, np.ndarray]]:
+def strip(images: np.ndarray) -> np.ndarray:
+    """Images side by side, with white between them."""
+    return np.hstack(np.pad(images, ((0, 0), (0, 0), (1, 1)), constant_values=1.0))
+
+
+def repaired_photograph() -> Pictures:
     """Half of the pixels missing; the network has seen nothing but this photograph."""
     photo = load_sample_image("china.jpg")[60:316, 200:456] / 255.0
     holes = photo.copy()
@@ -72,52 +78,66 @@ def scratched_tiles(rng: np.random.Generator, n: int, scratched: bool) -> np.nda
     return tiles
 
 
-def found_defects() -> list[tuple[str, np.ndarray, np.ndarray]]:
+def found_defects() -> tuple[Pictures, list[np.ndarray]]:
+    """Two tiles and the boxes found in them; where the second is unusual."""
     rng = np.random.default_rng(0)
-    normal, scratched = scratched_tiles(rng, 400, False), scratched_tiles(rng, 3, True)
+    normal, scratched = scratched_tiles(rng, 400, False), scratched_tiles(rng, 2, True)
     detector = AutoencoderAnomalyDetector(n_components=4, random_state=0).fit(normal)
-    boxes, maps = detector.detect(scratched), detector.anomaly_map(scratched)
-    found = [("defects found", tile, box) for tile, box in zip(scratched, boxes, strict=True)]
-    return [*found, ("map of the last", maps[-1], np.empty((0, 5)))]
+    pictures = [("defects found", tile) for tile in scratched]
+    pictures.append(("map of the second", detector.anomaly_map(scratched)[1]))
+    return pictures, detector.detect(scratched)
 
 
-def segmented_photograph() -> list[tuple[str, np.ndarray]]:
-    """Sky and temple from two strokes of a pen."""
-    photo = load_sample_image("china.jpg")[:300, 200:500] / 255.0
+def segmented_photograph() -> Pictures:
+    """Sky, temple and lake from a few strokes of a pen."""
+    photo = load_sample_image("china.jpg")[60:316, 200:456] / 255.0
     strokes = np.zeros((1, *photo.shape[:2]), dtype=int)
-    strokes[0, 20:24, 20:280] = 1
-    strokes[0, 200:204, 20:280] = 2
-    strokes[0, 120:180, 140:144] = 2
+    strokes[0, 10:13, 90:245] = strokes[0, 10:100, 137:140] = 1
+    strokes[0, 30:245, 20:23] = strokes[0, 190:193, 20:110] = 2
+    strokes[0, 165:168, 145:245] = strokes[0, 232:235, 175:245] = 3
     patches = DenoisingAutoencoder(
         patch_size=9, n_components=16, noise="gaussian", max_epochs=3, random_state=0
     )
-    labels = PixelClassifier(patches, random_state=0).fit(photo[None], strokes).predict(photo[None])
-    drawn = photo.copy()
-    drawn[strokes[0] == 1], drawn[strokes[0] == 2] = (0, 0.4, 1), (1, 0.2, 0)
-    return [("two labels", drawn), ("segmented", np.where(labels[0, ..., None] == 1, 1.0, photo))]
+    classifier = PixelClassifier(patches, random_state=0).fit(photo[None], strokes)
+    probabilities = classifier.predict_proba(photo[None])[0]
+    labels = classifier.classes_[probabilities.argmax(axis=2)]
+    colours = np.array([(0, 0, 0), (0.1, 0.4, 1), (1, 0.2, 0), (0, 0.7, 0.3)])
+    drawn = np.where(strokes[0, ..., None] > 0, colours[strokes[0]], photo)
+    segmented = 0.5 * photo + 0.5 * colours[labels]
+    pictures = {"three labels": drawn, "segmented": segmented}
+    return [*pictures.items(), ("probability of temple", probabilities[..., 1])]
+
+
+def draw(figure: SubFigure, n_rows: int, n_columns: int, pictures: Pictures) -> np.ndarray:
+    """Pictures with their titles, and the axes that hold them."""
+    axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, (title, image) in zip(axes, pictures, strict=False):
+        axis.imshow(image, cmap="gray")
+        axis.set_title(title, fontsize=9)
+    return axes
+
+
+def draw_boxes(axis: Axes, boxes: np.ndarray) -> None:
+    for top, left, bottom, right, _ in boxes:
+        corner, size = (left - 0.5, top - 0.5), (right - left, bottom - top)
+        axis.add_patch(Rectangle(corner, *size, fill=False, color="red"))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", default="images.png")
-    figure, axes = plt.subplots(4, 4, figsize=(12, 12), height_ratios=(1, 2, 2, 2))
-    for axis in axes.flat:
-        axis.set_axis_off()
-    for row, pictures in enumerate([rebuilt_digits(), repaired_photograph()]):
-        for axis, (title, image) in zip(axes[row], pictures, strict=False):
-            axis.imshow(image, cmap="gray")
-            axis.set_title(title, fontsize=9)
-    for axis, (title, tile, boxes) in zip(axes[2], found_defects(), strict=True):
-        axis.imshow(tile, cmap="gray")
-        axis.set_title(title, fontsize=9)
-        for top, left, bottom, right, _ in boxes:
-            corner, size = (left - 0.5, top - 0.5), (right - left, bottom - top)
-            axis.add_patch(Rectangle(corner, *size, fill=False, color="red"))
-    for axis, (title, image) in zip(axes[3], segmented_photograph(), strict=False):
-        axis.imshow(image)
-        axis.set_title(title, fontsize=9)
-    figure.tight_layout()
-    figure.savefig(parser.parse_args().output, dpi=110)
+    options = parser.parse_args()
+    figure = plt.figure(figsize=(9, 11), layout="constrained")
+    digits, photograph, defects, segment = figure.subfigures(4, 1, height_ratios=(3, 4, 4, 4))
+    draw(digits, 3, 1, rebuilt_digits())
+    draw(photograph, 1, 3, repaired_photograph())
+    pictures, boxes = found_defects()
+    for axis, of_tile in zip(draw(defects, 1, 3, pictures), boxes, strict=False):
+        draw_boxes(axis, of_tile)
+    draw(segment, 1, 3, segmented_photograph())
+    figure.savefig(options.output, dpi=110)
 
 
 if __name__ == "__main__":

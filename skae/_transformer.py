@@ -359,10 +359,11 @@ class AutoencoderTransformer(
     def pixel_features(self, X, scales=(1, 2, 4)):
         """Features of every pixel, for segmentation.
 
-        Of a model of patches (``patch_size``) with a bottleneck: the pixel, and the
-        latents of the patches around it, with the spreads of those of the first scale in
-        windows of a quarter and half of a patch. Of a convolutional network: the scaled pixel,
-        and what each stage makes of it, interpolated to the image's resolution.
+        Of a model of patches (``patch_size``) with a bottleneck: the pixel, and for each
+        scale the latents of the patch around it, their spreads in a window of a quarter of
+        the patch, the pixel as it is rebuilt, and the largest and smallest curvature of the
+        rebuilt image, over one and two pixels. Of a convolutional network: the scaled
+        pixel, and what each stage makes of it, interpolated to the image's resolution.
 
         Parameters
         ----------

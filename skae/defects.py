@@ -6,9 +6,9 @@ to the whole image (Burt and Adelson, "The Laplacian pyramid", 1983). The logari
 the energy of each octave around each place is compared with what is usual *there*, in an
 image with *such latents*: what a ridge regression on the latents expects, which is how
 bright images are allowed coarser residuals than dark ones. What exceeds it counts
-robust standard deviations. The outlyingness of the image as a row (``scoring.py``) is one
-octave more, the same at every place. Their root mean square is the map, and the map's
-maximum the outlyingness of the image.
+robust standard deviations. The root of their mean square, and of that of the image as a row
+(``scoring.py``), is the map: where the octaves are highest, the row counts in full, and
+elsewhere in their proportion. The map's maximum is the outlyingness of the image.
 
 All this is learned from images that the member was not trained on.
 """
@@ -247,7 +247,11 @@ def _map(excess: list[Tensor], shape: tuple[int, ...]) -> Tensor:
         wide = functional.interpolate(total, size=size, mode="bilinear")
         total = wide + squares.unflatten(1, (1, *size))
     total = functional.interpolate(total, size=shape[:2], mode="bilinear")[:, 0]
-    return (total / len(octaves) + of_row[..., None]).sqrt()
+    total = total / len(octaves)
+    # The image as a whole counts where its places do: it must not lift those that are usual.
+    peaks = total.amax((1, 2), keepdim=True)
+    share = torch.where(peaks > 0.0, total / peaks, 1.0)
+    return (total + of_row[..., None] * share).sqrt()
 
 
 def _fit_member(

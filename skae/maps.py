@@ -18,7 +18,10 @@ from skae.networks.holes import fill_holes
 _TILE, _OVERLAP = 256, 48
 
 # What part of the patch's side is the standard deviation of a window for spreads.
-_SPREADS = (4, 2)
+_SPREAD = 4
+
+# Over how many pixels derivatives are taken.
+_CURVATURES = (1, 2)
 
 
 def restore_images(
@@ -39,7 +42,7 @@ def pixel_features(
     """Features of every pixel, (height, width, n_features), an image at a time."""
     if spec.is_patch and not takes_any_size(model.network):
         whole = (np.asarray(images[i]) for i in range(images.shape[0]))
-        return (_dense_latents(model, image, spec, scales) for image in whole)
+        return (_dense_features(model, image, spec, scales) for image in whole)
     if not has_stages(model.network):
         raise ValueError(
             "pixel_features needs patches or convolutions. Fit a DenoisingAutoencoder with a "
@@ -50,33 +53,49 @@ def pixel_features(
     return (model.pixel_features(image.reshape(1, -1))[0] for image in images)
 
 
-def _dense_latents(
+def _dense_features(
     model: Model, image: np.ndarray, spec: InputSpec, scales: Sequence[int]
 ) -> np.ndarray:
-    """The pixel, the latents of the patches around it at each scale, and their spreads.
+    """The pixel, and for each scale what the patch around it is there.
 
-    At scale s a patch is s times as wide, and every s-th pixel of the image, smoothed
-    by half of that, is taken: an image pyramid without loss of resolution. Spreads are
-    those of the first scale's latents around the pixel: a latent has either sign on an
-    edge or a texture, and its spread tells that there is one.
+    That is its latents, and their spreads around the pixel: a latent has either sign on an
+    edge or a texture, and its spread tells that there is one. And the pixel as it is
+    rebuilt, with the curvatures of the rebuilt image: a line is curved whatever its direction.
     """
     n_channels, *size = spec.network_shape
     image = _of_channels(image, n_channels).astype(np.float32)
-    height, width, _ = image.shape
     features = [image]
     for scale in scales:
-        smooth = image
-        if scale > 1:
-            smooth = ndimage.gaussian_filter(image, (scale / 2, scale / 2, 0), mode="reflect")
-        spans = [(length - 1) * scale + 1 for length in size]
-        margins = [(span // 2, span - 1 - span // 2) for span in spans]
-        padded = np.pad(smooth, (*margins, (0, 0)), mode="symmetric")
-        windows = np.lib.stride_tricks.sliding_window_view(padded, spans, axis=(0, 1))
-        windows = windows[..., ::scale, ::scale].transpose(0, 1, 3, 4, 2)
-        rows = (model.encode(row.reshape(width, -1)) for row in windows[:height])
-        features.append(np.stack(list(rows)))
-    spreads = [_spreads(m, min(size) / part) for m in features[1:2] for part in _SPREADS]
-    return np.concatenate([*features, *spreads], axis=2)
+        latents, rebuilt = _of_patches(model, image, size, scale)
+        spreads = _spreads(latents, scale * min(size) / _SPREAD)
+        curvatures = [_curvatures(rebuilt, scale * width) for width in _CURVATURES]
+        features += [latents, spreads, rebuilt, *curvatures]
+    return np.concatenate(features, axis=2)
+
+
+def _of_patches(
+    model: Model, image: np.ndarray, size: list[int], scale: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Latents (height, width, n_components) of the patches around all pixels, and rebuilt pixels.
+
+    At scale s a patch is s times as wide, and every s-th pixel of the image, smoothed
+    by half of that, is taken: an image pyramid without loss of resolution.
+    """
+    height, width, n_channels = image.shape
+    smooth = image
+    if scale > 1:
+        smooth = ndimage.gaussian_filter(image, (scale / 2, scale / 2, 0), mode="reflect")
+    spans = [(length - 1) * scale + 1 for length in size]
+    margins = [(span // 2, span - 1 - span // 2) for span in spans]
+    padded = np.pad(smooth, (*margins, (0, 0)), mode="symmetric")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, spans, axis=(0, 1))
+    windows = windows[..., ::scale, ::scale].transpose(0, 1, 3, 4, 2)
+    middle = (size[0] // 2 * size[1] + size[1] // 2) * n_channels
+    latents, rebuilt = [], []
+    for row in windows[:height]:
+        latents.append(model.encode(row.reshape(width, -1)))
+        rebuilt.append(model.decode(latents[-1])[:, middle : middle + n_channels])
+    return np.stack(latents), np.stack(rebuilt)
 
 
 def _spreads(maps: np.ndarray, width: float) -> np.ndarray:
@@ -84,6 +103,16 @@ def _spreads(maps: np.ndarray, width: float) -> np.ndarray:
     window = (width, width, 0)
     means, squares = (ndimage.gaussian_filter(m, window, mode="reflect") for m in (maps, maps**2))
     return np.sqrt(np.maximum(squares - means**2, 0.0))
+
+
+def _curvatures(maps: np.ndarray, width: float) -> np.ndarray:
+    """Largest and smallest second derivative of maps (height, width, n), over all directions."""
+    window, orders = (width, width, 0), ((2, 0, 0), (1, 1, 0), (0, 2, 0))
+    down, mixed, across = (
+        ndimage.gaussian_filter(maps, window, order, mode="reflect") for order in orders
+    )
+    mean, spread = (down + across) / 2, np.hypot((down - across) / 2, mixed)
+    return np.concatenate([mean + spread, mean - spread], axis=2)
 
 
 def _of_channels(image: np.ndarray, n_channels: int) -> np.ndarray:

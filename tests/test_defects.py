@@ -10,6 +10,7 @@ from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
 from skae import AutoencoderAnomalyDetector
+from skae.defects import _map, octave_sizes
 
 RNG = np.random.default_rng(0)
 HEIGHT, WIDTH = np.mgrid[:40, :32]
@@ -103,6 +104,17 @@ def test_unusual_images_without_an_unusual_place_are_found(detector):
     other = 3.0 + np.sin(HEIGHT / 3 + RNG.uniform(0, 6, size=(30, 1, 1)))
     other = other + RNG.normal(scale=0.1, size=other.shape)
     assert (detector.predict(other) == -1).all()
+
+
+def test_an_unusual_image_does_not_lift_its_usual_places():
+    shape, row = (8, 8), torch.tensor([[3.0]])
+    usual = [torch.zeros(1, height * width) for height, width in octave_sizes(shape)]
+    np.testing.assert_array_equal(_map([*usual, row], shape), np.full((1, *shape), 3.0))
+    spotted = [usual[0].index_fill(1, torch.tensor([0]), 4.0), usual[1]]
+    anomaly_map = _map([*spotted, row], shape)[0]
+    # One of two octaves, and the row in full.
+    assert anomaly_map[0, 0] == anomaly_map.max() == pytest.approx(np.sqrt(4.0**2 / 2 + 3.0**2))
+    assert anomaly_map[4:].max() == 0.0
 
 
 def test_contributions_of_pixels_sum_to_the_score_and_lie_on_the_defect(detector):

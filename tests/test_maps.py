@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skae import AutoencoderAnomalyDetector, AutoencoderTransformer, DenoisingAutoencoder
 from skae.data.patches import blend_tiles, draw_patches
+from skae.maps import _curvatures
 from skae.segmentation import PixelClassifier
 
 RNG = np.random.default_rng(0)
@@ -121,19 +122,32 @@ def test_pixel_features_of_patches_are_their_latents_at_every_scale():
     autoencoder = DenoisingAutoencoder(patch_size=(4, 5), n_components=3, max_epochs=2)
     images = NORMAL[:5, :, :20].astype(np.float32)
     features = autoencoder.fit(images).pixel_features(images, scales=(1, 2))
-    assert features.shape == (5, 24, 20, 1 + 3 + 3 + 2 * 3)
+    # Latents, their spreads, the rebuilt pixel and two pairs of curvatures.
+    assert features.shape == (5, 24, 20, 1 + 2 * (3 + 3 + 1 + 2 * 2))
     np.testing.assert_array_equal(features[..., 0], images)
     # The patch around pixel (10, 7): rows 8 to 11, columns 5 to 9.
-    latents = autoencoder.transform(images[:, 8:12, 5:10])
+    patches = images[:, 8:12, 5:10]
+    latents, rebuilt = autoencoder.transform(patches), autoencoder.reconstruct(patches)
     np.testing.assert_allclose(features[:, 10, 7, 1:4], latents, atol=1e-5)
+    np.testing.assert_allclose(features[:, 10, 7, 7], rebuilt[:, 2, 2], atol=1e-5)
     # Around a pixel at the edge the image is reflected.
     corner = np.pad(images, ((0, 0), (2, 1), (2, 2)), mode="symmetric")[:, :4, :5]
     np.testing.assert_allclose(features[:, 0, 0, 1:4], autoencoder.transform(corner), atol=1e-5)
     # A plain image is the same at all scales.
     plain = autoencoder.pixel_features(np.full((1, 9, 11), 0.3, dtype=np.float32), scales=(1, 3))
-    np.testing.assert_allclose(plain[..., 1:4], plain[..., 4:7], atol=1e-5)
-    # And its latents have no spread, up to the root of rounding.
-    np.testing.assert_allclose(plain[..., 7:], 0.0, atol=1e-2)
+    np.testing.assert_allclose(plain[..., 1:12], plain[..., 12:], atol=1e-2)
+    # And it has no spread, up to the root of rounding, and no curvature.
+    np.testing.assert_allclose(plain[..., [*range(4, 7), *range(8, 12)]], 0.0, atol=1e-2)
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.5, 2.0])
+def test_a_line_is_curved_whatever_its_direction(angle):
+    across = np.cos(angle) * (Y - 12) + np.sin(angle) * (X - 16)
+    line = np.exp(-(across**2) / 8)[..., None]
+    # The curvature of a Gaussian of variance 4, smoothed by one of variance 1.
+    largest, smallest = _curvatures(line, 1.0)[12, 16]
+    assert smallest == pytest.approx(-2 / 5**1.5, rel=0.02)
+    assert largest == pytest.approx(0.0, abs=1e-3)
 
 
 def test_pixel_features_tell_a_texture_whatever_its_phase():
@@ -144,7 +158,7 @@ def test_pixel_features_tell_a_texture_whatever_its_phase():
     latents = features[..., 1:4]
     expected = [latents[..., part, :].std(axis=(0, 1, 2)) for part in (np.s_[4:14], np.s_[26:36])]
     for i, part in enumerate((np.s_[4:14], np.s_[26:36])):
-        found = features[..., part, 7:].mean(axis=(0, 1, 2))
+        found = features[..., part, 4:7].mean(axis=(0, 1, 2))
         np.testing.assert_allclose(found, expected[i], rtol=0.2)
 
 

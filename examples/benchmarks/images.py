@@ -50,7 +50,7 @@ FEATURES = {
     "hidden_layer_sizes": (32, 64, 256),
     "normalization": "batch",
     "precision": "bfloat16",
-    "max_epochs": 8,
+    "max_epochs": 12,
 }
 FEATURE_NOISE = {
     "fashion_mnist": {"noise": ("affine", "salt_and_pepper"), "noise_level": 0.1},
