@@ -111,7 +111,7 @@ def test_training_on_lowers_the_error_at_a_price_of_bits(autoencoder):
     step = 3.0
     before, after = (
         LatentCodec(autoencoder, step=step, max_epochs=epochs, random_state=0).fit(TRAIN)
-        for epochs in (0, 40)
+        for epochs in (0, 100)
     )
     scale = autoencoder._model.scaler.scale[0]
     costs = []
@@ -119,7 +119,7 @@ def test_training_on_lowers_the_error_at_a_price_of_bits(autoencoder):
         error = _error(codec.decode(codec.encode(TRAIN)), TRAIN) * 64 / scale**2
         costs.append(error / (np.log(2) / 6 * step**2) + 8 * codec.bytes_per_row_)
     assert costs[1] < 0.95 * costs[0]
-    again = LatentCodec(autoencoder, step=step, max_epochs=40, random_state=0).fit(TRAIN)
+    again = LatentCodec(autoencoder, step=step, max_epochs=100, random_state=0).fit(TRAIN)
     assert again.encode(TEST) == after.encode(TEST)
 
 

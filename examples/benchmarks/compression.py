@@ -20,6 +20,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+from options import DATA
 from PIL import Image
 from sklearn.decomposition import PCA
 
@@ -168,7 +169,7 @@ def picture():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("part", choices=[*SETTINGS, "picture"])
-    parser.add_argument("--data", type=Path)
+    parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--only", choices=["ours", "rival", "pillow"])
     arguments = parser.parse_args()
     if arguments.part == "picture":
