@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from skae.data.batches import scaled_bounds
+from skae.data.batches import scaled_bounds, within
 from skae.data.scale import AffineScaler, Scaler
 from skae.data.validate import dense_chunks
 from skae.device import computing, device_or_cpu
@@ -96,19 +96,23 @@ class Model:
         network = resized(self.network, (n_channels, *image_shape))
         return Model(network, scaler.repeated(n_pixels), self.loss, n_pixels * n_channels)
 
+    def _of(self, network: Network) -> "Model":
+        """The model with another network."""
+        return Model(network, self.scaler, self.loss, self.n_features)
+
     def with_sparsity(self, sparsity: int) -> "Model":
         """The model that keeps so many latents of a row."""
         network = self.network
         spec = dataclasses.replace(network.spec, sparsity=sparsity)
         changed = restore(spec, arrays_of(network.state()), network.device)
-        return Model(changed, self.scaler, self.loss, self.n_features)
+        return self._of(changed)
 
     def in_float64(self) -> "Model":
         """The model with float64 weights on the CPU: nearly the same bits on every machine."""
         network = self.network
         cpu = torch.device("cpu")
         exact = restore(network.spec, arrays_of(network.state()), cpu, torch.float64)
-        return Model(exact, self.scaler, self.loss, self.n_features)
+        return self._of(exact)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -227,7 +231,7 @@ class Model:
         """The model with the first latents alone."""
         assert isinstance(self.network, DenseNetwork)
         network = self.network.truncated(n_latents)
-        return Model(network, self.scaler, self.loss, self.n_features)
+        return self._of(network)
 
     def _rebuilt(self, codes: Tensor, n_latents: int | None) -> Tensor:
         """Rows, in the scaled space, of the first latents alone."""
@@ -281,8 +285,7 @@ class Model:
     def _outputs(self, codes: Tensor) -> Tensor:
         """Outputs (K, n, n_features) of latents (n, n_components), or one set a member."""
         outputs = self._decoded(codes)
-        bounds = scaled_bounds(self.scaler, outputs.dtype, outputs.device)
-        return outputs if bounds is None else outputs.clamp(*bounds)
+        return within(outputs, scaled_bounds(self.scaler, outputs.dtype, outputs.device))
 
     def _decoded(self, codes: Tensor) -> Tensor:
         return self.network.decode(_padded(codes))[:, : codes.shape[-2]]

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from skae.coding.quantizer import BIT_PRICE, Quantizer
-from skae.data.batches import scaled_bounds
+from skae.data.batches import scaled_bounds, within
 from skae.data.validate import dense_chunks
 from skae.device import computing
 from skae.inference import Model
@@ -145,7 +145,7 @@ class _Training:
         step.offsets.copy_(torch.randint(2**62, step.offsets.shape, generator=rng))
         step.forward()
         noise = torch.rand(self._u.shape, generator=rng, dtype=rows.dtype) - 0.5
-        output = step.output if self._bounds is None else step.output.clamp(*self._bounds)
+        output = within(step.output, self._bounds)
         variables = [t.detach().requires_grad_() for t in (output[0], self._u, self._density)]
         with torch.enable_grad():
             loss = self._loss(rows, noise.to(rows.device), *variables)

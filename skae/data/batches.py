@@ -126,6 +126,11 @@ def scaled_bounds(
     return low, high
 
 
+def within(outputs: Tensor, bounds: tuple[Tensor, Tensor] | None) -> Tensor:
+    """Outputs cut off at their bounds, where they have any."""
+    return outputs if bounds is None else outputs.clamp(*bounds)
+
+
 def n_missing_of(rows: np.ndarray) -> int:
     """How many cells are missing."""
     missing = missing_mask(rows)

@@ -293,7 +293,8 @@ def fit_scaler(
     if scaling is None:
         n_features = next(iter(chunks()))[0].shape[1]
         return AffineScaler(np.zeros(n_features), np.ones(n_features), "none")
-    summary, counts_values = _Summary(), (unlike if scaling == "auto" else scaling) == "mixed"
+    summary = _Summary()
+    counts_values = (unlike if scaling == "auto" else scaling) == "mixed"
     with np.errstate(over="ignore", invalid="ignore"):
         for rows, weights in chunks():
             summary.add(rows, weights)

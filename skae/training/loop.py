@@ -9,7 +9,7 @@ from contextlib import closing, nullcontext
 import torch
 from torch import Tensor
 
-from skae.data.batches import Rows
+from skae.data.batches import Rows, within
 from skae.losses import LOSSES, Loss
 from skae.networks.build import Network, draws_globally, make_step
 from skae.networks.dense import DenseNetwork, member_values
@@ -163,9 +163,7 @@ class _Run:
             if self._rows.has_missing:
                 observed = ~target.isnan()
                 given, target = target.nan_to_num(network.missing), target.nan_to_num_(0.0)
-            output = network.decode(network.encode(given))
-            if self._rows.bounds is not None:
-                output.clamp_(*self._rows.bounds)
+            output = within(network.decode(network.encode(given)), self._rows.bounds)
             values = loss.value(output, target)
             losses.append((values if observed is None else values * observed).sum(-1))
             if self._plan.beta is not None:
@@ -268,9 +266,9 @@ class _Batch:
             step.input.masked_fill_(observed == 0.0, math.nan)
         step.forward()
         output = step.output
-        if self._rows.bounds is not None and progress >= self._bounded_from:
+        if progress >= self._bounded_from:
             # The slope is that of what is cut off: an output beyond its target is as good as there.
-            output = output.clamp(*self._rows.bounds)
+            output = within(output, self._rows.bounds)
 
         values = self._loss.value(output, clean)
         self._loss.slope(output, clean, step.gradient)
