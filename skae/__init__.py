@@ -1,11 +1,27 @@
 """Autoencoders for scikit-learn: features, outliers, denoising."""
 
-from skae._denoiser import DenoisingAutoencoder
-from skae._detector import AutoencoderAnomalyDetector
-from skae._transformer import AutoencoderTransformer
-from skae._variational import VariationalAutoencoder
+import importlib
+from typing import Any
+
+from skae._estimators.denoiser import DenoisingAutoencoder
+from skae._estimators.detector import AutoencoderAnomalyDetector
+from skae._estimators.transformer import AutoencoderTransformer
+from skae._estimators.variational import VariationalAutoencoder
 
 __version__ = "0.1.0"
+
+# Loaded when they are first used: `skae.io` works after `import skae`.
+_SUBMODULES = (
+    "checkpoints",
+    "codec",
+    "exceptions",
+    "export",
+    "inspection",
+    "io",
+    "model_selection",
+    "parquet",
+    "segmentation",
+)
 
 __all__ = [
     "AutoencoderAnomalyDetector",
@@ -14,3 +30,13 @@ __all__ = [
     "VariationalAutoencoder",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"skae.{name}")
+    raise AttributeError(f"module 'skae' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_SUBMODULES])

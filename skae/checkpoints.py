@@ -15,14 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skae import _records
-from skae._base import BaseAutoencoder
-from skae._container import Reader, write
+from skae._estimators.base import BaseAutoencoder
+from skae._files import records
+from skae._files.container import Reader, write
+from skae._networks.factory import arrays_of
+from skae._training.monitor import SavedMonitor
+from skae._training.plan import SavedState, TrainState
+from skae._training.stack import Job
 from skae.io import stored_parameters, versions
-from skae.networks.build import arrays_of
-from skae.training.monitor import SavedMonitor
-from skae.training.plan import SavedState, TrainState
-from skae.training.stack import Job
+
+__all__ = ["resumable_fit"]
 
 FORMAT = 1
 
@@ -134,7 +136,7 @@ class _Checkpoint:
             "monitor": job.monitor.to_arrays(),
         }
         arrays: dict[str, np.ndarray] = {}
-        tree = _records.encode(_Standing, standing, "standing", arrays)
+        tree = records.encode(_Standing, standing, "standing", arrays)
         kept = {"checkpoint": FORMAT, "run": self._run, "standing": tree, "versions": versions()}
         write(self._path, kept, arrays)
 
@@ -172,7 +174,7 @@ class _Checkpoint:
 
     def _standing(self, reader: Reader) -> _Standing:
         arrays = reader.arrays()
-        standing = _records.decode(_Standing, reader.settings["standing"], "standing", arrays)
+        standing = records.decode(_Standing, reader.settings["standing"], "standing", arrays)
         network = arrays_of(self._job.network.state())
         like, weights = _layout(network), _layout({"": network["parameters"]})[""]
         monitor, n_epochs = standing["monitor"], standing["epoch"]

@@ -1,26 +1,42 @@
-"""LatentCodec: the latents of a fitted transformer as bytes."""
+"""LatentCodec: the latents of a transformer as bytes."""
 
 import copy
 import io
 from collections.abc import Iterable, Iterator
 from numbers import Integral, Real
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal, Self
 
 import numpy as np
+import torch
+from numpy.typing import ArrayLike
 from scipy import sparse
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from skae._base import BaseAutoencoder
-from skae.coding.entropy import Table, constriction, decode_columns, encode_columns, fit_table
-from skae.coding.quantizer import Quantizer, decoder_metric, fit_quantizer, rounded
-from skae.coding.refine import epochs_for, refine
-from skae.coding.residual import Grid, fit_grid, grid_steps
-from skae.coding.stream import MOST_ROWS, fingerprint, read_stream, write_stream
-from skae.data.columns import layout_of
-from skae.data.scale import AffineScaler
-from skae.data.validate import dense_chunks
-from skae.randomness import draw_seed
+from skae._coding.entropy import Table, constriction, decode_columns, encode_columns, fit_table
+from skae._coding.quantizer import Quantizer, decoder_metric, fit_quantizer, rounded
+from skae._coding.refine import epochs_for, refine
+from skae._coding.residual import Grid, fit_grid, grid_steps
+from skae._coding.stream import MOST_ROWS, fingerprint, read_stream, write_stream
+from skae._data.columns import Layout, layout_of
+from skae._data.convert import dense_chunks
+from skae._data.scale import AffineScaler
+from skae._data.types import FloatArray, MatrixLike, Output, RandomState
+from skae._estimators.base import BaseAutoencoder
+from skae._estimators.sklearn_private import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    check_parameters,
+    refuse_booleans,
+)
+from skae._networks.factory import copied
+from skae._runtime.device import resolve_device
+from skae._runtime.randomness import draw_seed
+from skae._runtime.tuning import ROUNDING_SHARE
+
+__all__ = ["LatentCodec"]
 
 # Columns of Jacobians that the decoder's metric is taken from, and most rows for them.
 _METRIC_COLUMNS, _METRIC_ROWS = 1 << 14, 200
@@ -34,23 +50,21 @@ _CHUNK_VALUES = 1 << 21
 # Most latents: beyond, one linear map of all of them is too large.
 _MOST_LATENTS = 4096
 
-# step="auto" lets rounding add this share to the squared error of the reconstruction.
-_SHARE = 0.25
-
 
 class LatentCodec(BaseEstimator):
-    """Rows and images as bytes: the quantized latents of a fitted transformer.
+    """Rows and images as bytes: the quantized latents of a transformer.
 
     Latents are mapped so that an error of one of them is an error of the decoded row as
     large, rounded to multiples of one step, and written by a range coder with a table of
-    frequencies for each. Before, the network is trained on for just that: the least error
+    frequencies for each. Before that, the network is trained on for just that: the least error
     at a price of bits (Ballé et al., "End-to-end optimized image compression", 2017).
 
     Parameters
     ----------
     estimator : transformer
-        Fitted, with ``transform`` and ``inverse_transform``: one of skae's, or a
-        scikit-learn one such as :class:`~sklearn.decomposition.PCA`. It is left as it is.
+        With ``transform`` and ``inverse_transform``: one of skae's, or a scikit-learn one
+        such as :class:`~sklearn.decomposition.PCA`. It is cloned and fitted on the rows;
+        wrap a fitted one in :class:`sklearn.frozen.FrozenEstimator` to keep it.
     step : float or "auto", default="auto"
         Error at which latents are rounded, as a distance between decoded rows: the length of
         the difference of two rows, in units of the scaled rows (those of ``X``, for a
@@ -70,7 +84,7 @@ class LatentCodec(BaseEstimator):
     Attributes
     ----------
     estimator_ : transformer
-        What encodes and decodes: a copy that was trained on, or ``estimator``.
+        What encodes and decodes: a fitted clone, trained on.
     step_ : float
         The step.
     bytes_per_row_ : float
@@ -88,36 +102,64 @@ class LatentCodec(BaseEstimator):
     >>> from skae import AutoencoderTransformer
     >>> from skae.codec import LatentCodec
     >>> X = load_digits().images.astype("uint8")
-    >>> autoencoder = AutoencoderTransformer(n_components=16, random_state=0).fit(X)
+    >>> autoencoder = AutoencoderTransformer(n_components=16, random_state=0)
     >>> codec = LatentCodec(autoencoder, max_epochs=5, random_state=0).fit(X)
     >>> data = codec.encode(X[:100])
     >>> codec.decode(data).shape
     (100, 8, 8)
     >>> len(data) < 100 * 64 / 4
     True
+
+    Batches are written and read as they come:
+
+    >>> import io
+    >>> stream = b"".join(codec.encode_batches([X[:50], X[50:100]]))
+    >>> sum(len(batch) for batch in codec.decode_batches(io.BytesIO(stream)))
+    100
     """
 
+    _parameter_constraints = {
+        "estimator": [HasMethods(["fit", "transform", "inverse_transform"])],
+        "step": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
+        "max_error": [None, Interval(Real, 0, None, closed="left"), "array-like"],
+        "max_epochs": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
+        "random_state": ["random_state"],
+    }
+
+    estimator_: Any
+    step_: float
+    bytes_per_row_: float
+    fingerprint_: str
+    _layout: Layout
+    _quantizer: Quantizer
     _tables: list[Table]
     _grid: Grid | None
+    _weighs_bits: bool
 
     def __init__(
-        self, estimator, *, step="auto", max_error=None, max_epochs="auto", random_state=None
-    ):
+        self,
+        estimator: Any,
+        *,
+        step: float | Literal["auto"] = "auto",
+        max_error: ArrayLike | None = None,
+        max_epochs: int | Literal["auto"] = "auto",
+        random_state: RandomState = None,
+    ) -> None:
         self.estimator = estimator
         self.step = step
         self.max_error = max_error
         self.max_epochs = max_epochs
         self.random_state = random_state
 
-    def fit(self, X, y=None):
-        """Learn steps and tables from training rows, and train the network on.
+    def fit(self, X: MatrixLike, y: Any = None) -> Self:
+        """Fit the estimator, train its network on, and learn steps and tables.
 
         Parameters
         ----------
         X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
-            Rows or images, as the estimator was fitted on.
+            Rows or images, as the estimator takes them.
         y : None
-            Ignored; here for the API's sake.
+            Ignored, present for API consistency.
 
         Returns
         -------
@@ -126,22 +168,24 @@ class LatentCodec(BaseEstimator):
 
         Raises
         ------
+        ImportError
+            If constriction is not installed (``pip install "skae[codec]"``).
         ValueError
             If a parameter does not fit the data.
-        TypeError
-            If the estimator is no transformer with an inverse.
         """
-        self._check_parameters()
+        check_parameters(self)
+        refuse_booleans(self)
         constriction()
-        estimator = self.estimator
+        fitted = clone(self.estimator).fit(X, y)
+        estimator = fitted.estimator if isinstance(fitted, FrozenEstimator) else fitted
         rows = _rows(estimator, X)
         layout, steps = layout_of(X, rows), None
         if self.max_error is not None:
             steps = grid_steps(self.max_error, layout.is_integer, rows.shape[1])
         latents = _latents(estimator, X)
-        step = self._first_step(rows, latents)
-        quantizer = self._fitted_quantizer(rows, latents, step)
-        n_epochs = epochs_for(len(latents)) if self.max_epochs == "auto" else self.max_epochs
+        step = self._first_step(estimator, rows, latents)
+        quantizer = _fitted_quantizer(estimator, latents, step)
+        n_epochs = epochs_for(len(latents)) if self.max_epochs == "auto" else int(self.max_epochs)
         # A network that was trained on knows what its bits cost, and expects plain rounding.
         self._weighs_bits = not (n_epochs and isinstance(estimator, BaseAutoencoder))
         if not self._weighs_bits:
@@ -157,7 +201,7 @@ class LatentCodec(BaseEstimator):
         self.fingerprint_ = self._mark().hex()
         return self
 
-    def encode(self, X):
+    def encode(self, X: MatrixLike) -> bytes:
         """Rows as bytes.
 
         Parameters
@@ -178,7 +222,7 @@ class LatentCodec(BaseEstimator):
         """
         return b"".join(self.encode_batches([X]))
 
-    def encode_batches(self, batches):
+    def encode_batches(self, batches: Iterable[MatrixLike]) -> Iterator[bytes]:
         """A stream of bytes of batches of rows, as they come.
 
         Parameters
@@ -194,7 +238,7 @@ class LatentCodec(BaseEstimator):
         check_is_fitted(self)
         return write_stream(self._mark(), self._chunks(batches))
 
-    def decode(self, data):
+    def decode(self, data: bytes) -> Output:
         """The rows of a stream.
 
         Parameters
@@ -219,7 +263,7 @@ class LatentCodec(BaseEstimator):
         values = np.concatenate(decoded) if decoded else np.empty((0, self._n_features))
         return self._layout.restored(values)
 
-    def decode_batches(self, file):
+    def decode_batches(self, file: BinaryIO) -> Iterator[Output]:
         """The rows of a stream, a few thousand at a time.
 
         Parameters
@@ -234,30 +278,14 @@ class LatentCodec(BaseEstimator):
         """
         return map(self._layout.restored, self._decoded(file))
 
-    def _check_parameters(self) -> None:
-        if self.step != "auto" and not (_is_number(self.step, Real) and 0 < self.step < np.inf):
-            raise ValueError(f"step={self.step!r} must be a positive number or 'auto'.")
-        n_epochs = self.max_epochs
-        if n_epochs != "auto" and not (_is_number(n_epochs, Integral) and n_epochs >= 0):
-            raise ValueError(
-                f"max_epochs={n_epochs!r} must be an integer of at least 0, or 'auto'."
-            )
-        for name in ("transform", "inverse_transform"):
-            if not hasattr(self.estimator, name):
-                raise TypeError(
-                    f"estimator={self.estimator!r} has no {name}. Pass a fitted transformer with "
-                    f"an inverse, such as AutoencoderTransformer."
-                )
-        check_is_fitted(self.estimator)
-
-    def _first_step(self, rows: Any, latents: np.ndarray) -> float:
+    def _first_step(self, estimator: Any, rows: Any, latents: FloatArray) -> float:
         """``step``, or what "auto" stands for."""
         if self.step != "auto":
             return float(self.step)
         part = slice(None, None, max(1, len(latents) // _SAMPLE_ROWS))
-        error = _decoded(self.estimator, latents[part]) - _dense(rows[part])
+        error = _decoded(estimator, latents[part]) - _dense(rows[part])
         n_observed = np.maximum((~np.isnan(error)).sum(axis=0), 1)
-        error = np.nan_to_num(error * _weights(self.estimator))
+        error = np.nan_to_num(error * _weights(estimator))
         squares = float((np.square(error).sum(axis=0) / n_observed).sum())
         if squares == 0.0:
             raise ValueError("step='auto' needs a reconstruction error, but it is 0. Pass a step.")
@@ -265,21 +293,9 @@ class LatentCodec(BaseEstimator):
             # Where a bit more of the latents saves a bit of the residuals: Delta ** 2 / 12 is
             # then the error of one feature.
             return float(np.sqrt(12.0 * squares / error.shape[1]))
-        return float(np.sqrt(12.0 * _SHARE * squares / latents.shape[1]))
+        return float(np.sqrt(12.0 * ROUNDING_SHARE * squares / latents.shape[1]))
 
-    def _fitted_quantizer(self, rows: Any, latents: np.ndarray, step: float) -> Quantizer:
-        if latents.shape[1] > _MOST_LATENTS:
-            raise ValueError(
-                f"The estimator has {latents.shape[1]} latents, and may have {_MOST_LATENTS}. Pass "
-                f"one with a bottleneck."
-            )
-        n_rows = min(_METRIC_ROWS, 1 + _METRIC_COLUMNS // latents.shape[1])
-        part = slice(None, None, max(1, len(latents) // n_rows))
-        weights = _weights(self.estimator)
-        metric = decoder_metric(lambda z: _decoded(self.estimator, z), latents[part], weights)
-        return fit_quantizer(latents, metric, step)
-
-    def _fit_tables(self, latents: np.ndarray) -> None:
+    def _fit_tables(self, latents: FloatArray) -> None:
         # The second time with the bits known that rounding weighs.
         for _ in range(2 if self._weighs_bits else 1):
             integers = self._integers(latents)
@@ -287,14 +303,14 @@ class LatentCodec(BaseEstimator):
         pairs = zip(self._tables, integers.T, strict=True)
         self.bytes_per_row_ = sum(float(t.bits(column).mean()) for t, column in pairs) / 8.0
 
-    def _fit_grid(self, rows: Any, latents: np.ndarray, steps: np.ndarray) -> None:
+    def _fit_grid(self, rows: Any, latents: FloatArray, steps: FloatArray) -> None:
         part = slice(None, None, max(1, len(latents) // _SAMPLE_ROWS))
         predictions = self._predictions(self._integers(latents[part]))
         rows = _dense(rows[part])
         self._grid = fit_grid(rows, predictions, steps)
         self.bytes_per_row_ += len(self._grid.encode(rows, predictions)) / len(rows)
 
-    def _integers(self, latents: np.ndarray) -> np.ndarray:
+    def _integers(self, latents: FloatArray) -> FloatArray:
         u = self._quantizer.coordinates(latents)
         return rounded(u, self._tables if self._weighs_bits else [])
 
@@ -307,8 +323,7 @@ class LatentCodec(BaseEstimator):
         if isinstance(model, BaseAutoencoder):
             model = model._model.__getstate__()
             # How it is computed is not what it is.
-            spec = {k: v for k, v in vars(model["spec"]).items() if k != "compile"}
-            model = {k: v for k, v in model.items() if k != "device"} | {"spec": spec}
+            model = {k: v for k, v in model.items() if k != "device"}
         return fingerprint(model, self._quantizer, self._tables, self._grid, self._layout)
 
     def _chunks(self, batches: Iterable) -> Iterator[tuple[int, bytes]]:
@@ -326,7 +341,7 @@ class LatentCodec(BaseEstimator):
                     data = len(data).to_bytes(4, "little") + data + residuals
                 yield len(integers[part]), data
 
-    def _encode_residuals(self, rows: np.ndarray, integers: np.ndarray) -> bytes:
+    def _encode_residuals(self, rows: FloatArray, integers: FloatArray) -> bytes:
         assert self._grid is not None
         predictions = self._predictions(integers)
         data = self._grid.encode(rows, predictions)
@@ -342,7 +357,7 @@ class LatentCodec(BaseEstimator):
             )
         return data
 
-    def _decoded(self, file: BinaryIO) -> Iterator[np.ndarray]:
+    def _decoded(self, file: BinaryIO) -> Iterator[FloatArray]:
         check_is_fitted(self)
         for n_rows, data in read_stream(self._mark(), file):
             try:
@@ -350,7 +365,7 @@ class LatentCodec(BaseEstimator):
             except ValueError as error:
                 raise ValueError(f"The stream is damaged: {error}") from error
 
-    def _decode_chunk(self, n_rows: int, data: bytes) -> np.ndarray:
+    def _decode_chunk(self, n_rows: int, data: bytes) -> FloatArray:
         if self._grid is None:
             integers = decode_columns(data, n_rows, self._tables)
             return _decoded(self.estimator_, self._quantizer.latents(integers))
@@ -358,24 +373,35 @@ class LatentCodec(BaseEstimator):
         integers = decode_columns(data[4:end], n_rows, self._tables)
         return self._grid.decode(data[end:], self._predictions(integers))
 
-    def _predictions(self, integers: np.ndarray) -> np.ndarray:
+    def _predictions(self, integers: FloatArray) -> FloatArray:
         """What the latents say of the rows, in float64: on all machines nearly the same."""
         latents = self._quantizer.latents(integers)
         if not isinstance(self.estimator_, BaseAutoencoder):
             return _decoded(self.estimator_, latents)
-        return self.estimator_._model.in_float64().decode(latents)
+        model = self.estimator_._model
+        exact = copied(model.network, device=resolve_device("cpu"), dtype=torch.float64)
+        return model.with_network(exact).decode(latents)
 
 
-def _is_number(value: Any, kind: type) -> bool:
-    return isinstance(value, kind) and not isinstance(value, (bool, np.bool_))
+def _fitted_quantizer(estimator: Any, latents: FloatArray, step: float) -> Quantizer:
+    if latents.shape[1] > _MOST_LATENTS:
+        raise ValueError(
+            f"The estimator has {latents.shape[1]} latents, and may have {_MOST_LATENTS}. Pass "
+            f"one with a bottleneck."
+        )
+    n_rows = min(_METRIC_ROWS, 1 + _METRIC_COLUMNS // latents.shape[1])
+    part = slice(None, None, max(1, len(latents) // n_rows))
+    weights = _weights(estimator)
+    metric = decoder_metric(lambda z: _decoded(estimator, z), latents[part], weights)
+    return fit_quantizer(latents, metric, step)
 
 
-def _latents(estimator: Any, X: Any) -> np.ndarray:
+def _latents(estimator: Any, X: Any) -> FloatArray:
     latents = estimator.transform(X)
     return latents.toarray() if sparse.issparse(latents) else np.asarray(latents)
 
 
-def _decoded(estimator: Any, latents: np.ndarray) -> np.ndarray:
+def _decoded(estimator: Any, latents: FloatArray) -> FloatArray:
     return np.asarray(estimator.inverse_transform(latents)).reshape(len(latents), -1)
 
 
@@ -386,7 +412,7 @@ def _rows(estimator: Any, X: Any) -> Any:
     return check_array(X, accept_sparse="csr", dtype="numeric")
 
 
-def _dense(rows: Any) -> np.ndarray:
+def _dense(rows: Any) -> FloatArray:
     (_, dense), *_ = dense_chunks(rows, max(1, rows.shape[0]))
     return dense
 

@@ -1,5 +1,7 @@
 """Errors that are more than a plain ``ValueError`` or ``TypeError``."""
 
+__all__ = ["DivergenceError"]
+
 
 class DivergenceError(ValueError):
     """Training produced a loss or weights that are not finite.

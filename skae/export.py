@@ -4,7 +4,6 @@ The graph is traced from the very code that predicts; only the networks are put 
 torch modules, since the fast products have no counterpart in ONNX.
 """
 
-import dataclasses
 import json
 import logging
 import os
@@ -19,18 +18,18 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skae import __version__
-from skae._base import BaseAutoencoder
-from skae._container import replace
-from skae.data.scale import AffineScaler
-from skae.defects import DefectScorer
-from skae.device import computing, resolve_device
-from skae.inference import FARTHEST, Batch, Model
-from skae.networks.build import arrays_of, has_stages, restore
-from skae.networks.modules import ModuleNetwork, ModuleSpec
-from skae.scoring import Scorer, projection
+from skae._data.scale import AffineScaler
+from skae._estimators.base import BaseAutoencoder
+from skae._files.container import replace
+from skae._model.model import FARTHEST, Batch, Model
+from skae._networks.factory import copied, has_stages
+from skae._networks.modules import ModuleNetwork
+from skae._runtime.device import computing, resolve_device
+
+__all__ = ["to_onnx"]
 
 
-def to_onnx(estimator: BaseAutoencoder, path: str | os.PathLike, what: str = "transform") -> None:
+def to_onnx(estimator: BaseAutoencoder, path: str | os.PathLike, method: str = "transform") -> None:
     """Write what a method of a fitted estimator computes to an ONNX file.
 
     The input ``X`` is float32, of shape ``(n, *shape of a sample in the fit)``, for any
@@ -44,8 +43,8 @@ def to_onnx(estimator: BaseAutoencoder, path: str | os.PathLike, what: str = "tr
     path : str or path-like
         Where to; by custom it ends in ``.onnx``. An old file is replaced when the new
         one is complete.
-    what : {"transform", "reconstruct", "score_samples"}, default="transform"
-        The method, and the name of the output. "score_samples" of a detector has two
+    method : {"transform", "reconstruct", "score_samples"}, default="transform"
+        The method to export, and the name of the output. "score_samples" of a detector has two
         more outputs, "decision_function" and "predict".
 
     Raises
@@ -80,13 +79,13 @@ def to_onnx(estimator: BaseAutoencoder, path: str | os.PathLike, what: str = "tr
             f"estimator={estimator!r} is no autoencoder of skae. Pass that step of a pipeline."
         )
     check_is_fitted(estimator)
-    _check_method(estimator, what)
+    _check_method(estimator, method)
     _check_extra()
     with computing(torch.device("cpu"), 0.0):
-        graph = _Graph(_Modules(estimator._model), estimator, what).eval()
+        graph = _Graph(_Modules(estimator._model), estimator, method).eval()
         example = graph.example(estimator._input.caller_shape)
         proto = _traced(graph, example)
-        _describe(proto, estimator, what)
+        _describe(proto, estimator, method)
         written = proto.SerializeToString(deterministic=True)
         _check_result(written, graph, example)
     replace(Path(path), [written])
@@ -96,21 +95,17 @@ class _Modules(Model):
     """A copy, in float32 and on the CPU, whose networks are torch modules, a pair a member."""
 
     def __init__(self, model: Model):
-        spec = model.network.spec
-        if isinstance(spec, ModuleSpec):
-            spec = dataclasses.replace(spec, compile=False)
-        cpu = resolve_device("cpu")
-        network = restore(spec, arrays_of(model.network.state()), cpu, torch.float32)
+        network = copied(model.network, device=resolve_device("cpu"), dtype=torch.float32)
         super().__init__(network, model.scaler, model.loss, model.n_features)
         self.pairs = [network.modules(k) for k in range(network.n_members)]
 
-    def _codes(self, batch: Batch) -> Tensor:
+    def codes_of(self, batch: Batch) -> Tensor:
         values = batch.given(self.network.missing)
         if isinstance(self.network, ModuleNetwork):
             return self.network.codes(values)[None]
         return torch.stack([encoder(values) for encoder, _ in self.pairs])
 
-    def _decoded(self, codes: Tensor) -> Tensor:
+    def decoded(self, codes: Tensor) -> Tensor:
         if isinstance(self.network, ModuleNetwork):
             return self.network.outputs(codes[0])[None]
         return torch.stack([decoder(z) for (_, decoder), z in zip(self.pairs, codes, strict=True)])
@@ -119,20 +114,20 @@ class _Modules(Model):
 class _Graph(nn.Module):
     """From rows or images to the outputs of a method."""
 
-    def __init__(self, model: _Modules, estimator: Any, what: str):
+    def __init__(self, model: _Modules, estimator: Any, method: str):
         super().__init__()
-        self.outputs: tuple[str, ...] = (what,)
-        self._compute = getattr(self, f"_{what}")
+        self.outputs: tuple[str, ...] = (method,)
+        self._compute = getattr(self, f"_{method}")
         self._model, self._scorer = model, getattr(estimator, "_scorer", None)
         self._offset = getattr(estimator, "offset_", None)
-        if what == "score_samples" and self._offset is not None:
-            self.outputs = (what, "decision_function", "predict")
+        if method == "score_samples" and self._offset is not None:
+            self.outputs = (method, "decision_function", "predict")
         self.is_of_user = isinstance(model.network, ModuleNetwork) and not has_stages(model.network)
         self.pairs = nn.ModuleList(nn.ModuleList(pair) for pair in model.pairs)
         self.center, self.scale = _float32_scaling(model.scaler)
-        if isinstance(self._scorer, Scorer):
-            width = model.n_features + estimator.n_components_
-            self.directions = projection(width, self._scorer.seed)
+        if self._scorer is not None:
+            # Drawn before the graph is traced, in which it would be a random number.
+            getattr(self._scorer, "rows", self._scorer).directions  # noqa: B018
 
     def example(self, shape: tuple[int, ...]) -> Tensor:
         """Rows such as those of the fit, with a missing cell."""
@@ -147,10 +142,10 @@ class _Graph(nn.Module):
         return self._compute(Batch(slice(None), scaled.masked_fill(missing, 0.0), ~missing), X)
 
     def _transform(self, batch: Batch, X: Tensor) -> Tensor:
-        return self._model.codes_of(batch)
+        return self._model.codes_of(batch)[0]
 
     def _reconstruct(self, batch: Batch, X: Tensor) -> Tensor:
-        rows = self._model.reconstruction_of(batch) * self.scale + self.center
+        rows = self._model.coded(batch).rows[0] * self.scale + self.center
         if (limits := self._model.scaler.limits) is not None:
             rows = rows.clamp(*limits)
         return rows.reshape(X.shape)
@@ -163,14 +158,8 @@ class _Graph(nn.Module):
         return scores, decision, torch.where(decision < 0, -1, 1)
 
     def _outlyingness(self, batch: Batch) -> Tensor:
-        if self._scorer is None:
-            return self._model.losses_of(batch)
-        joint, _ = self._model.joint_of(batch)
-        if isinstance(self._scorer, DefectScorer):
-            return self._scorer(joint)
-        return self._scorer.outlyingness(
-            joint if self.directions is None else joint @ self.directions
-        )
+        coded = self._model.coded(batch)
+        return coded.losses if self._scorer is None else self._scorer.outlyingness(coded)
 
 
 def _float32_scaling(scaler: Any) -> tuple[Tensor, Tensor]:
@@ -190,12 +179,12 @@ def _float32_scaling(scaler: Any) -> tuple[Tensor, Tensor]:
     return center, scale
 
 
-def _check_method(estimator: Any, what: str) -> None:
+def _check_method(estimator: Any, method: str) -> None:
     methods = [m for m in ("transform", "reconstruct", "score_samples") if hasattr(estimator, m)]
-    if what not in methods:
+    if method not in methods:
         raise ValueError(
-            f"what={what!r} is no method of {type(estimator).__name__} that can be exported. Pass "
-            f"one of {', '.join(map(repr, methods))}."
+            f"method={method!r} is no method of {type(estimator).__name__} that can be exported. "
+            f"Pass one of {', '.join(map(repr, methods))}."
         )
 
 
@@ -263,17 +252,17 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _describe(proto: Any, estimator: BaseAutoencoder, what: str) -> None:
+def _describe(proto: Any, estimator: BaseAutoencoder, method: str) -> None:
     """Say what the graph is of, and nothing of where it was traced."""
     graph = proto.graph
     for part in (graph, *graph.input, *graph.output, *graph.value_info, *graph.node):
         part.ClearField("metadata_props")
-    graph.name, proto.doc_string = f"{type(estimator).__name__}.{what}", ""
+    graph.name, proto.doc_string = f"{type(estimator).__name__}.{method}", ""
     proto.producer_name, proto.producer_version = "skae", __version__
     facts: dict[str, Any] = {
         "skae_version": __version__,
         "class": type(estimator).__name__,
-        "what": what,
+        "method": method,
         "input_shape": list(estimator._input.caller_shape),
     }
     if hasattr(estimator, "feature_names_in_"):

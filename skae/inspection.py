@@ -4,6 +4,8 @@ from typing import Any, Self
 
 import numpy as np
 
+__all__ = ["AnomalyScoreDisplay", "ContributionDisplay", "LatentSizeDisplay", "LatentWalkDisplay"]
+
 
 def _axes(ax: Any) -> Any:
     try:

@@ -16,17 +16,20 @@ import sklearn
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from skae import __version__, _records
-from skae._base import BaseAutoencoder
-from skae._codec_file import CodecState, codec_of, shapes_of, state_of
-from skae._container import Reader, write
-from skae._denoiser import DenoisingAutoencoder
-from skae._detector import AutoencoderAnomalyDetector
-from skae._model_file import StoredModel, check_arrays, check_state, must, rebuilt, stored_model
-from skae._transformer import AutoencoderTransformer
-from skae._variational import VariationalAutoencoder
+from skae import __version__
+from skae._estimators.base import BaseAutoencoder
+from skae._estimators.denoiser import DenoisingAutoencoder
+from skae._estimators.detector import AutoencoderAnomalyDetector
+from skae._estimators.transformer import AutoencoderTransformer
+from skae._estimators.variational import VariationalAutoencoder
+from skae._files import records
+from skae._files.codec import CodecState, codec_of, shapes_of, state_of
+from skae._files.container import Reader, write
+from skae._files.model import StoredModel, check_arrays, check_state, must, rebuilt, stored_model
+from skae._runtime.device import resolve_device
 from skae.codec import LatentCodec
-from skae.device import resolve_device
+
+__all__ = ["load", "save"]
 
 FORMAT = 1
 
@@ -153,7 +156,7 @@ def _planned(
     parameters = _parameters(_CLASSES[name], settings["parameters"])
     if "network" not in settings["parameters"]:
         parameters["network"] = "auto" if network is None else network
-    estimator = _CLASSES[name](**parameters | {"compile": False})
+    estimator = _CLASSES[name](**parameters)
     estimator._validate_params()
     check_state(_state(estimator, settings["fitted"], planned), network)
     return estimator
@@ -265,12 +268,11 @@ def _stored(estimator: BaseAutoencoder, arrays: dict[str, np.ndarray]) -> dict[s
 
 def _stored_codec(codec: LatentCodec, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     check_is_fitted(codec)
-    codec._check_parameters()
     inner: dict[str, np.ndarray] = {}
     state, stored = state_of(codec), _stored(codec.estimator_, inner)
     arrays.update({_INNER + name: array for name, array in inner.items()})
     parameters = {k: _plain(k, v) for k, v in codec.get_params(False).items() if k != "estimator"}
-    fitted = {"estimator": stored, "codec": _records.encode(CodecState, state, "codec", arrays)}
+    fitted = {"estimator": stored, "codec": records.encode(CodecState, state, "codec", arrays)}
     return {"class": _CODEC, "parameters": parameters, "fitted": fitted}
 
 
@@ -298,7 +300,7 @@ def _loaded_codec(
 
 
 def _codec_state(fitted: dict[str, Any], arrays: dict[str, np.ndarray]) -> CodecState:
-    state = _records.decode(CodecState, fitted["codec"], "codec", arrays)
+    state = records.decode(CodecState, fitted["codec"], "codec", arrays)
     must(not arrays, f"it holds arrays that nothing asks for, {str(list(arrays))[:80]}")
     return state
 
@@ -313,7 +315,7 @@ def _stored_state(estimator: BaseAutoencoder, arrays: dict[str, np.ndarray]) -> 
     state = {name: value for name, value in vars(estimator).items() if name in _types(estimator)}
     state["_model"] = stored_model(state["_model"])
     types = _types(estimator)
-    return {name: _records.encode(types[name], v, name, arrays) for name, v in state.items()}
+    return {name: records.encode(types[name], v, name, arrays) for name, v in state.items()}
 
 
 def _state(estimator: BaseAutoencoder, stored: Any, arrays: dict[str, np.ndarray]) -> dict:
@@ -322,7 +324,7 @@ def _state(estimator: BaseAutoencoder, stored: Any, arrays: dict[str, np.ndarray
     if type(stored) is not dict or not types.keys() - optional <= stored.keys() <= types.keys():
         raise ValueError(f"what was fitted must be {sorted(types)}.")
     rest = dict(arrays)
-    state = {k: _records.decode(types[k], tree, k, rest) for k, tree in stored.items()}
+    state = {k: records.decode(types[k], tree, k, rest) for k, tree in stored.items()}
     must(not rest, f"it holds arrays that nothing asks for, {str(list(rest))[:80]}")
     return state
 

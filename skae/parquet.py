@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+__all__ = ["ParquetRows"]
+
 
 class ParquetRows:
     """Rows of Parquet files, read row group by row group when they are sliced.

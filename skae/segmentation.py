@@ -1,15 +1,20 @@
 """PixelClassifier: segmentation by a classifier on the features of pixels."""
 
 from numbers import Integral
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted
 
-from skae.data.validate import image_shape_of
+from skae._data.convert import image_shape_of
+from skae._data.types import FloatArray, MatrixLike, RandomState
+from skae._estimators.sklearn_private import HasMethods, Interval, check_parameters
+
+__all__ = ["PixelClassifier"]
 
 
 class PixelClassifier(ClassifierMixin, BaseEstimator):
@@ -68,13 +73,24 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
         "random_state": ["random_state"],
     }
 
-    def __init__(self, autoencoder, classifier=None, *, n_pixels=100_000, random_state=None):
+    autoencoder_: Any
+    classifier_: Any
+    classes_: NDArray[Any]
+
+    def __init__(
+        self,
+        autoencoder: Any,
+        classifier: Any = None,
+        *,
+        n_pixels: int | None = 100_000,
+        random_state: RandomState = None,
+    ) -> None:
         self.autoencoder = autoencoder
         self.classifier = classifier
         self.n_pixels = n_pixels
         self.random_state = random_state
 
-    def fit(self, X, y):
+    def fit(self, X: MatrixLike, y: ArrayLike) -> Self:
         """Fit the autoencoder on the images, and the classifier on the labelled pixels.
 
         Parameters
@@ -96,7 +112,7 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
         ValueError
             If the masks have another shape than the images, or no label.
         """
-        self._validate_params()
+        check_parameters(self)
         masks = self._check_masks(X, y)
         rng = check_random_state(self.random_state)
         drawn = self._drawn(masks, rng)
@@ -115,7 +131,7 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
         self.classes_ = classifier.classes_
         return self
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: MatrixLike) -> FloatArray:
         """Probability of each label for each pixel.
 
         Parameters
@@ -133,7 +149,7 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
         _check_images(X)
         return np.stack([self._probabilities(image) for image in X])
 
-    def predict(self, X):
+    def predict(self, X: MatrixLike) -> NDArray[Any]:
         """Label of each pixel.
 
         Parameters
@@ -151,7 +167,7 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
         _check_images(X)
         return np.stack([self.classes_[self._probabilities(image).argmax(axis=-1)] for image in X])
 
-    def score(self, X, y, sample_weight=None):
+    def score(self, X: MatrixLike, y: ArrayLike, sample_weight: Any = None) -> float:
         """Share of the labelled pixels that are predicted as labelled.
 
         Parameters
@@ -179,13 +195,13 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
         labelled = (masks != 0) * weights[:, None, None]
         return float(((self.predict(X) == masks) * labelled).sum() / labelled.sum())
 
-    def _probabilities(self, image) -> np.ndarray:
+    def _probabilities(self, image: Any) -> FloatArray:
         features = self.autoencoder_.pixel_features(np.asarray(image)[None])[0]
         shape = features.shape[:2]
         probabilities = self.classifier_.predict_proba(features.reshape(shape[0] * shape[1], -1))
         return probabilities.reshape(*shape, -1)
 
-    def _check_masks(self, X, y) -> np.ndarray:
+    def _check_masks(self, X: MatrixLike, y: ArrayLike) -> NDArray[Any]:
         _check_images(X)
         masks, shape = np.asarray(y), np.shape(X)
         if masks.shape != shape[:3] or len(shape) < 3 or masks.dtype.kind not in "iub":
@@ -198,7 +214,7 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"y must label some pixels by other numbers than 0, got {labels}.")
         return masks
 
-    def _drawn(self, masks: np.ndarray, rng: np.random.RandomState) -> list[np.ndarray]:
+    def _drawn(self, masks: NDArray[Any], rng: np.random.RandomState) -> list[NDArray[Any]]:
         """Places of the labelled pixels to fit on, an array an image."""
         places = np.flatnonzero(masks)
         if self.n_pixels is not None and len(places) > self.n_pixels:
@@ -207,7 +223,7 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
         return [place[image == i] for i in range(len(masks))]
 
 
-def _check_images(X) -> None:
+def _check_images(X: MatrixLike) -> None:
     """Raise unless it holds images of one size."""
     if image_shape_of(X) is None or len(X) == 0:
         raise ValueError(

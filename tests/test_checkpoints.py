@@ -12,9 +12,9 @@ from torch import nn
 
 from skae import AutoencoderAnomalyDetector, AutoencoderTransformer, DenoisingAutoencoder
 from skae.checkpoints import resumable_fit
-from skae.data import sources, stream
+from skae._data import sources, streamed
 from skae.io import load, save
-from skae.training.monitor import Monitor
+from skae._training.monitor import Monitor
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 9)) @ RNG.normal(size=(9, 9))
@@ -121,10 +121,10 @@ def test_interrupted_after_every_other_epoch_it_ends_with_the_same_bits(kind, pa
 
 def test_streamed_rows_go_on_too_and_others_are_refused(path, tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "_READ_BYTES", 1 << 10)
-    monkeypatch.setattr(stream, "SHUFFLE_BUFFER", 1 << 14)
+    monkeypatch.setattr(streamed, "SHUFFLE_BUFFER", 1 << 14)
     np.save(tmp_path / "rows.npy", np.random.default_rng(0).normal(size=(3000, 9)).astype("f4"))
     rows = np.load(tmp_path / "rows.npy", mmap_mode="r")
-    assert stream.block_length(sources.source_of(rows), torch.float32, 1) is not None
+    assert streamed.block_length(sources.source_of(rows), torch.float32, 1) is not None
     expected = clone(KINDS["transformer"]).fit(rows)
     call = lambda: resumable_fit(clone(KINDS["transformer"]), rows, path)  # noqa: E731
     interrupted_after(2, monkeypatch, call)

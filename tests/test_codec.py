@@ -13,10 +13,10 @@ from sklearn.datasets import load_digits, load_iris
 from sklearn.decomposition import PCA
 
 from skae import AutoencoderTransformer
-from skae.coding.entropy import decode_columns, encode_columns, fit_table
-from skae.coding.quantizer import BIT_PRICE, decoder_metric, fit_quantizer
-from skae.coding.refine import density_bits, first_density
-from skae.coding.residual import _rounded, _safe_offset
+from skae._coding.entropy import decode_columns, encode_columns, fit_table
+from skae._coding.quantizer import BIT_PRICE, decoder_metric, fit_quantizer
+from skae._coding.refine import density_bits, first_density
+from skae._coding.residual import _rounded, _safe_offset
 
 pytest.importorskip("constriction")
 pytest.importorskip("hypothesis")

@@ -10,7 +10,7 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from skae import AutoencoderTransformer
-from skae._container import Reader, write
+from skae._files.container import Reader, write
 from skae.io import load, save
 
 pytest.importorskip("constriction")

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
 from skae import AutoencoderAnomalyDetector, AutoencoderTransformer, DenoisingAutoencoder
-from skae.networks.holes import fill_holes
+from skae._networks.holes import fill_holes
 
 DIGITS = load_digits().images
 FEW = DIGITS[:300]

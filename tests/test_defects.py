@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
 from skae import AutoencoderAnomalyDetector
-from skae.defects import _map, octave_sizes
+from skae._anomaly.images import _map, octave_sizes
 
 RNG = np.random.default_rng(0)
 HEIGHT, WIDTH = np.mgrid[:40, :32]

@@ -5,7 +5,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from skae import AutoencoderTransformer, DenoisingAutoencoder
-from skae.noise import NOISES
+from skae._training.noise import NOISES
 
 X = load_digits().data
 TRAIN, TEST = X[::2], X[1::2]

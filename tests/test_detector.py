@@ -6,11 +6,11 @@ import torch
 from sklearn.datasets import load_breast_cancer
 from sklearn.metrics import roc_auc_score
 
-import skae._detector
+import skae._estimators.detector
 from skae import AutoencoderAnomalyDetector
-from skae.randomness import subsamples
-from skae.scoring import SCORES
-from skae.thresholds import Typical, contamination_threshold, weighted_quantile
+from skae._runtime.randomness import subsamples
+from skae._anomaly.rows import SCORES
+from skae._anomaly.thresholds import Typical, contamination_threshold, weighted_quantile
 
 X, Y = load_breast_cancer(return_X_y=True)
 BENIGN = X[Y == 1]
@@ -151,7 +151,7 @@ def test_large_data_are_calibrated_on_a_sample_of_held_out_rows(monkeypatch):
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(3000, 4))
     whole = AutoencoderAnomalyDetector(random_state=0).fit(rows)
-    monkeypatch.setattr(skae._detector, "CALIBRATION_ROWS", 500)
+    monkeypatch.setattr(skae._estimators.detector, "CALIBRATION_ROWS", 500)
     sampled = AutoencoderAnomalyDetector(random_state=0).fit(rows)
     assert torch.equal(sampled.encoder_[0].weight, whole.encoder_[0].weight)
     odd = rows[:100] + 8.0 * np.eye(4)[rng.integers(4, size=100)]

@@ -207,8 +207,8 @@ def test_code_of_the_user_that_fails_leaves_the_estimator_as_it_was(changes):
 
 @pytest.mark.parametrize("method", ["fit", "partial_fit", "transform", "score_samples"])
 def test_source_that_fails_in_the_middle_leaves_the_estimator_as_it_was(method, monkeypatch):
-    monkeypatch.setattr("skae.data.validate._CHUNK_VALUES", 40)
-    monkeypatch.setattr("skae.inference._BATCH_VALUES", 40)
+    monkeypatch.setattr("skae._data.convert._CHUNK_VALUES", 40)
+    monkeypatch.setattr("skae._model.model._BATCH_VALUES", 40)
     rows = np.tile(np.nan_to_num(X), (8, 1))
     estimator = AutoencoderTransformer(**SMALL).fit(rows)
     expected, before = outputs(estimator, rows), dict(vars(estimator))

@@ -7,8 +7,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from skae import AutoencoderAnomalyDetector, AutoencoderTransformer, DenoisingAutoencoder
-from skae.data import batches, stream
-from skae.device import available_devices
+from skae._data import loaded, streamed
+from skae._runtime.device import available_devices
 
 pytestmark = [
     pytest.mark.gpu,
@@ -39,15 +39,15 @@ def test_fit_is_close_to_the_cpu(options):
 def test_streamed_rows_give_the_bits_of_resident_rows(monkeypatch):
     holes = np.where(np.random.default_rng(0).random(X.shape) < 0.1, np.nan, X)
     resident = DenoisingAutoencoder(device=DEVICE, **SETTINGS).fit(holes)
-    monkeypatch.setattr(batches, "fits", lambda device, n_bytes: False)
+    monkeypatch.setattr(loaded, "fits", lambda device, n_bytes: False)
     streamed = DenoisingAutoencoder(device=DEVICE, **SETTINGS).fit(holes)
     np.testing.assert_array_equal(streamed.transform(X), resident.transform(X))
 
 
 @pytest.mark.parametrize("resident", [True, False])
 def test_blocks_of_a_file_are_trained_on_as_on_the_cpu(tmp_path, monkeypatch, resident):
-    monkeypatch.setattr(stream, "SHUFFLE_BUFFER", 1 << 17)
-    monkeypatch.setattr(stream, "fits", lambda device, n_bytes: resident)
+    monkeypatch.setattr(streamed, "SHUFFLE_BUFFER", 1 << 17)
+    monkeypatch.setattr(streamed, "fits", lambda device, n_bytes: resident)
     np.save(tmp_path / "rows.npy", X)
     rows = np.load(tmp_path / "rows.npy", mmap_mode="r")
     here = DenoisingAutoencoder(device="cpu", **SETTINGS).fit(rows)

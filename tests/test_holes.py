@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from skae.networks.holes import fill_holes
+from skae._networks.holes import fill_holes
 
 _RNG = np.random.default_rng(0)
 SMOOTH = torch.from_numpy(gaussian_filter(_RNG.normal(size=(2, 3, 41, 64)), (0, 0, 4, 4)))

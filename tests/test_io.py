@@ -25,7 +25,7 @@ from skae import (
     DenoisingAutoencoder,
     VariationalAutoencoder,
 )
-from skae._container import Reader, canonical, write
+from skae._files.container import Reader, canonical, write
 from skae.io import load, save
 
 RNG = np.random.default_rng(0)
@@ -471,7 +471,7 @@ def test_values_that_are_not_finite_are_neither_written_nor_read(good, path, mon
     with pytest.raises(ValueError, match="not finite"):
         forged(path, good, poison)
     with monkeypatch.context() as patch:
-        patch.setattr("skae._container._check_finite", lambda *_: None)
+        patch.setattr("skae._files.container._check_finite", lambda *_: None)
         data = forged(path, good, poison)
     assert "not finite" in refused(path, data)
 

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from skae.data.batches import load_rows
-from skae.data.scale import AffineScaler
+from skae._data.loaded import load_rows
+from skae._data.scale import AffineScaler
 from skae.exceptions import DivergenceError
-from skae.networks.build import initialize
-from skae.networks.dense import DenseSpec
-from skae.networks.modules import ModuleSpec
-from skae.training.loop import batch_sizes, train
-from skae.training.monitor import Monitor
-from skae.training.plan import TrainingPlan, TrainState
+from skae._networks.factory import initialize
+from skae._networks.dense import DenseSpec
+from skae._networks.modules import ModuleSpec
+from skae._training.loop import batch_sizes, train
+from skae._training.monitor import Monitor
+from skae._training.plan import TrainingPlan, TrainState
 
 CPU = torch.device("cpu")
 SCALER = AffineScaler(np.zeros(6), np.ones(6), "none")

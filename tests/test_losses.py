@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from skae.losses import LOSSES
+from skae._training.losses import LOSSES
 
 OUTPUT = torch.tensor([0.5, -2.0, 3.0], dtype=torch.float64)
 TARGET = torch.tensor([0.0, 1.0, 0.25], dtype=torch.float64)

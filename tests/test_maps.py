@@ -11,8 +11,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skae import AutoencoderAnomalyDetector, AutoencoderTransformer, DenoisingAutoencoder
-from skae.data.patches import blend_tiles, draw_patches
-from skae.maps import _curvatures
+from skae._images.patches import blend_tiles, draw_patches
+from skae._images.maps_tmp import _curvatures
 from skae.segmentation import PixelClassifier
 
 RNG = np.random.default_rng(0)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from skae.training.optimizers import OPTIMIZERS, Optimizer
+from skae._training.optimizers import OPTIMIZERS, Optimizer
 
 RATE, DECAY = 0.01, 0.1
 

@@ -10,9 +10,9 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 
 from skae import AutoencoderTransformer, DenoisingAutoencoder, io
-from skae.networks.build import initialize, make_step
-from skae.networks.dense import DenseSpec
-from skae.randomness import RandomTable
+from skae._networks.factory import initialize, make_step
+from skae._networks.dense import DenseSpec
+from skae._runtime.randomness import RandomTable
 
 X = load_digits().data[:400]
 SETTINGS = {"n_components": 6, "max_epochs": 8, "random_state": 0, "ordered": True}

@@ -7,7 +7,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from skae import AutoencoderTransformer
-from skae.data import stream
+from skae._data import streamed
 from skae.parquet import ParquetRows
 
 pyarrow = pytest.importorskip("pyarrow")
@@ -52,7 +52,7 @@ def test_a_fit_on_parquet_has_the_bits_of_one_on_an_array(tmp_path):
 
 
 def test_a_streamed_fit_on_parquet_learns(tmp_path, monkeypatch):
-    monkeypatch.setattr(stream, "SHUFFLE_BUFFER", 1 << 17)
+    monkeypatch.setattr(streamed, "SHUFFLE_BUFFER", 1 << 17)
     values = load_digits().data
     rows = ParquetRows(written(tmp_path / "rows", values, 200))
     found = AutoencoderTransformer(**SMALL | {"max_epochs": 30}).fit(rows)

@@ -8,7 +8,7 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from skae import AutoencoderAnomalyDetector, AutoencoderTransformer
-from skae.networks.principal import principal_axes
+from skae._networks.principal import principal_axes
 
 CANCER = StandardScaler().fit_transform(load_breast_cancer().data)
 DIGITS = load_digits().data

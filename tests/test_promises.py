@@ -21,17 +21,17 @@ import torch
 from sklearn.base import clone
 from torch import nn
 
-import skae.inference
+import skae._model.model
 from skae import (
     AutoencoderAnomalyDetector,
     AutoencoderTransformer,
     DenoisingAutoencoder,
     VariationalAutoencoder,
 )
-from skae._base import BaseAutoencoder
+from skae._estimators.base import BaseAutoencoder
 from skae.exceptions import DivergenceError
-from skae.training.monitor import Monitor
-from skae.training.optimizers import Optimizer
+from skae._training.monitor import Monitor
+from skae._training.optimizers import Optimizer
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(300, 8)) @ RNG.normal(size=(8, 8))
@@ -187,7 +187,7 @@ def test_row_does_not_depend_on_its_batch_in_large_layers(monkeypatch):
     for rows in ([0], [5, 200, 17], range(250)):
         for name, part in outputs(estimator, WIDE[list(rows)]).items():
             np.testing.assert_allclose(part, whole[name][list(rows)], rtol=1e-5, err_msg=name)
-    monkeypatch.setattr(skae.inference, "_BATCH_VALUES", 1 << 16)
+    monkeypatch.setattr(skae._model.model, "_BATCH_VALUES", 1 << 16)
     for name, result in outputs(estimator, WIDE).items():
         np.testing.assert_allclose(result, whole[name], rtol=1e-5, err_msg=name)
 
@@ -464,7 +464,7 @@ def test_interrupted_call_leaves_a_fitted_estimator_as_it_was(kind, where, error
 def test_interrupted_detector_keeps_its_threshold(monkeypatch):
     estimator = clone(KINDS["detector"]).fit(X)
     before, expected = dict(vars(estimator)), outputs(estimator)
-    monkeypatch.setattr(skae.inference.Model, "map_joint", raising(KeyboardInterrupt, 1))
+    monkeypatch.setattr(skae._model.model.Model, "map_joint", raising(KeyboardInterrupt, 1))
     with pytest.raises(KeyboardInterrupt):
         estimator.fit(10.0 * X)
     monkeypatch.undo()
@@ -570,10 +570,10 @@ def test_pickle_holds_plain_arrays_and_settings(kind):
 @each_kind
 def test_model_of_an_absent_device_loads_on_the_cpu(kind, monkeypatch):
     estimator = clone(KINDS[kind]).fit(X)
-    state = skae.inference.Model.__getstate__
+    state = skae._model.model.Model.__getstate__
     with monkeypatch.context() as patch:
         patch.setattr(
-            skae.inference.Model, "__getstate__", lambda model: state(model) | {"device": "cuda:77"}
+            skae._model.model.Model, "__getstate__", lambda model: state(model) | {"device": "cuda:77"}
         )
         data = pickle.dumps(estimator)
     restored = pickle.loads(data)

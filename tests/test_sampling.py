@@ -11,7 +11,7 @@ from sklearn.mixture import BayesianGaussianMixture
 from sklearn.neighbors import KernelDensity
 
 from skae import AutoencoderTransformer, DenoisingAutoencoder, VariationalAutoencoder
-from skae.density import draw, fit_density
+from skae._model.density import draw, fit_density
 from skae.io import load, save
 
 RNG = np.random.default_rng(0)

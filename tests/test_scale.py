@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.preprocessing import MinMaxScaler, QuantileTransformer, RobustScaler, StandardScaler
 
-from skae.data.scale import fit_scaler
+from skae._data.scale import fit_scaler
 
 X = np.random.default_rng(0).normal(size=(50, 4)) * [1.0, 100.0, 1e-3, 1.0] + [0.0, 1e3, 5.0, 0.0]
 X[:, 3] = 7.0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from skae.scoring import View, _combined, _draw, _projected, _whitening
+from skae._anomaly.rows import View, _combined, _draw, _projected, _whitening
 
 ROWS = torch.tensor([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]], dtype=torch.float64)
 

@@ -21,14 +21,14 @@ from skae import (
     DenoisingAutoencoder,
     _together,
 )
-from skae.data.batches import load_rows, scaled_bounds
-from skae.data.scale import AffineScaler
+from skae._data.loaded import load_rows, scaled_bounds
+from skae._data.scale import AffineScaler
 from skae.model_selection import AutoencoderSearchCV
-from skae.networks.build import initialize
-from skae.networks.dense import DenseSpec
-from skae.training.monitor import Monitor
-from skae.training.plan import TrainingPlan, TrainState
-from skae.training.stack import Job, Stack, in_passes, run
+from skae._networks.factory import initialize
+from skae._networks.dense import DenseSpec
+from skae._training.monitor import Monitor
+from skae._training.plan import TrainingPlan, TrainState
+from skae._training.stack import Job, Stack, in_passes, run
 
 X, y = load_wine(return_X_y=True)
 SETTINGS = {

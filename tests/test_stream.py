@@ -13,12 +13,12 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from skae import AutoencoderAnomalyDetector, AutoencoderTransformer, DenoisingAutoencoder
-from skae.data import sources, stream
-from skae.data.scale import fit_scaler
-from skae.data.sources import Source, source_of
-from skae.training.feeds import BlockFeed
-from skae.training.loop import batch_sizes
-from skae.training.plan import TrainingPlan
+from skae._data import sources, streamed
+from skae._data.scale import fit_scaler
+from skae._data.sources import Source, source_of
+from skae._training.feeds import BlockFeed
+from skae._training.loop import batch_sizes
+from skae._training.plan import TrainingPlan
 
 SMALL = {"hidden_layer_sizes": (16,), "n_components": 4, "random_state": 0, "max_epochs": 6}
 
@@ -42,7 +42,7 @@ class Slices:
 def small_buffer(monkeypatch):
     """Buffers of a thousand rows or two, read some rows at a time."""
     monkeypatch.setattr(sources, "_READ_BYTES", 1 << 10)
-    monkeypatch.setattr(stream, "SHUFFLE_BUFFER", 1 << 17)
+    monkeypatch.setattr(streamed, "SHUFFLE_BUFFER", 1 << 17)
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,7 @@ def test_arrays_matrices_and_frames_are_no_sources(by_class):
 
 def feed_of(values, n_own=None, seeds=(0,), weights=None, early_stopping=False, batch_size=32):
     source = Source(Slices(values))
-    length = stream.block_length(source, torch.float32, len(seeds))
+    length = streamed.block_length(source, torch.float32, len(seeds))
     plan = TrainingPlan(
         *("squared_error", "adam", (1e-3,), (0.0,), "constant"), batch_size, 1, 0.0, None,
         early_stopping, 0.1, 0.0, seeds, torch.float32, max_samples=n_own, block_length=length,
@@ -456,9 +456,9 @@ _PEAK = """
 import sys, threading, time
 import numpy as np
 import skae
-from skae.data import sources, stream
+from skae._data import sources, streamed
 
-stream.SHUFFLE_BUFFER = 16 << 20
+streamed.SHUFFLE_BUFFER = 16 << 20
 peak, done = 0, False
 
 def anonymous():

@@ -11,10 +11,10 @@ from sklearn.preprocessing import MinMaxScaler
 from torch import nn
 
 from skae import AutoencoderTransformer, DenoisingAutoencoder
-from skae.losses import LOSSES
-from skae.networks.activations import ACTIVATIONS
-from skae.training.optimizers import OPTIMIZERS
-from skae.training.plan import SCHEDULES
+from skae._training.losses import LOSSES
+from skae._networks.activations import ACTIVATIONS
+from skae._training.optimizers import OPTIMIZERS
+from skae._training.plan import SCHEDULES
 
 X = load_digits().data[:600]
 QUICK = {"max_epochs": 3, "hidden_layer_sizes": (16,), "n_components": 4, "random_state": 0}

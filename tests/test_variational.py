@@ -9,13 +9,13 @@ from sklearn.decomposition import PCA
 from torch import nn
 
 from skae import VariationalAutoencoder
-from skae.losses import LOSSES
-from skae.networks.activations import ACTIVATIONS
-from skae.networks.build import make_step
-from skae.networks.dense import DenseNetwork, DenseSpec, split
-from skae.networks.latents import NormalDraws, divergence, halves
-from skae.networks.modules import ModuleNetwork, ModuleSpec
-from skae.randomness import RandomTable
+from skae._training.losses import LOSSES
+from skae._networks.activations import ACTIVATIONS
+from skae._networks.factory import make_step
+from skae._networks.dense import DenseNetwork, DenseSpec, split
+from skae._networks.latents import NormalDraws, divergence, halves
+from skae._networks.modules import ModuleNetwork, ModuleSpec
+from skae._runtime.randomness import RandomTable
 
 CPU = torch.device("cpu")
 RNG = np.random.default_rng(0)

@@ -61,8 +61,8 @@ class Members:
     def __init__(self, dtype_name: str):
         import torch
 
-        from skae.data.batches import load_rows
-        from skae.data.scale import AffineScaler
+        from skae._data.loaded import load_rows
+        from skae._data.scale import AffineScaler
 
         net = NETS["small"]
         self._net, self._dtype = net, getattr(torch, dtype_name)
@@ -79,12 +79,12 @@ class Members:
         return [self._train((seed,))[0] for seed in range(N_MEMBERS)]
 
     def _train(self, seeds: tuple[int, ...]) -> list:
-        from skae.device import computing
-        from skae.networks.build import initialize
-        from skae.networks.dense import DenseSpec
-        from skae.training.loop import train
-        from skae.training.monitor import Monitor
-        from skae.training.plan import TrainState
+        from skae._runtime.device import computing
+        from skae._networks.factory import initialize
+        from skae._networks.dense import DenseSpec
+        from skae._training.loop import train
+        from skae._training.monitor import Monitor
+        from skae._training.plan import TrainState
 
         net, plan = self._net, self._plan(seeds)
         spec = DenseSpec(net.n_columns, net.hidden, (net.latents,) * len(seeds), "relu")
@@ -96,7 +96,7 @@ class Members:
         return [[v[k].numpy() for la in layers for v in la[:2]] for k in range(len(seeds))]
 
     def _plan(self, seeds: tuple[int, ...]):
-        from skae.training.plan import TrainingPlan
+        from skae._training.plan import TrainingPlan
 
         return TrainingPlan(
             loss="squared_error",

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from skae.training.defaults import hidden_layer_sizes
+from skae._training.auto import hidden_layer_sizes
 
 MODELS = ("VAE", "RAE_GP", "RAE_L2")
 

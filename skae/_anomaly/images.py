@@ -1,0 +1,314 @@
+"""Where an image is unusual: energies of its residuals, by scale and place, calibrated.
+
+A mean over the whole image drowns a small defect, and normal texture has a spread of its
+own at each scale and place. So the residuals are split into octaves, from single pixels
+to the whole image (Burt and Adelson, "The Laplacian pyramid", 1983). The logarithm of
+the energy of each octave around each place is compared with what is usual *there*, in an
+image with *such latents*: what a ridge regression on the latents expects, which is how
+bright images are allowed coarser residuals than dark ones. What exceeds it counts
+robust standard deviations. The root of their mean square, and of that of the image as a row
+(``rows.py``), is the map: where the octaves are highest, the row counts in full, and
+elsewhere in their proportion. The map's maximum is the outlyingness of the image.
+
+All this is learned from images that the member was not trained on.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from skae._anomaly.rows import RowCalibration, Scorer
+from skae._anomaly.thresholds import MAD_TO_DEVIATION, median_deviation, weighted_quantile
+from skae._model.model import Coded
+from skae._runtime.device import computing
+from skae._runtime.tuning import FARTHEST_LATENT, NARROWEST_OCTAVE
+
+# Numbers of all images that calibrate: an eighth of a gigabyte.
+_CALIBRATION_VALUES = 1 << 25
+
+
+class Octave(NamedTuple):
+    """What energies are usual in an octave of the residuals, place by place.
+
+    Attributes
+    ----------
+    unit : float
+        The median energy.
+    slopes : ndarray of shape (n_components, h * w)
+        Of the logarithm of the energy, by the standardised latents.
+    location, scale : ndarray of shape (h * w,)
+        Of what the slopes leave.
+    """
+
+    unit: float
+    slopes: np.ndarray
+    location: np.ndarray
+    scale: np.ndarray
+
+
+class Member(NamedTuple):
+    """What is usual for one autoencoder: of its latents (n_components,), and by octave."""
+
+    mean: np.ndarray
+    deviation: np.ndarray
+    octaves: list[Octave]
+
+    def excess(self, latents: Tensor, energies: list[Tensor]) -> list[Tensor]:
+        """How far energies (n, h * w) exceed what is usual, in robust deviations."""
+        given = _standardized(latents, self.mean, self.deviation)
+        return [
+            (_logarithm(energy, octave.unit) - _tensor(octave.location, energy))
+            .sub_(given @ _tensor(octave.slopes, energy))
+            .div_(_tensor(octave.scale, energy))
+            for octave, energy in zip(self.octaves, energies, strict=True)
+        ]
+
+
+@dataclass
+class ImageScorer:
+    """Calibrated octaves of each member, as plain arrays.
+
+    Attributes
+    ----------
+    rows : Scorer
+        Of the images as rows.
+    members : list of Member
+    image_shape : tuple of int
+        (height, width) or (height, width, channels).
+    location, scale : float
+        Of the maxima of maps.
+    """
+
+    rows: Scorer
+    members: list[Member]
+    image_shape: tuple[int, ...]
+    location: float
+    scale: float
+
+    def outlyingness(self, coded: Coded) -> Tensor:
+        """How far out images are, (n,): about zero for a typical one."""
+        return self.maps(coded).flatten(1).amax(1).double()
+
+    def maps(self, coded: Coded) -> Tensor:
+        """Outlyingness of every pixel, (n, height, width)."""
+        pairs = [_latents_and_energies(one, self.image_shape) for one in coded.joint]
+        by_member = [m.excess(*pair) for m, pair in zip(self.members, pairs, strict=True)]
+        mean = [torch.stack(octave).mean(0) for octave in zip(*by_member, strict=True)]
+        mean.append(self.rows.outlyingness(coded).to(mean[0])[:, None])
+        return (_map(mean, self.image_shape) - self.location) / self.scale
+
+    def contributions(self, coded: Coded) -> Tensor:
+        """The features' shares in the outlyingness, (n, n_features).
+
+        A pixel's share grows with its residual and with the map.
+        """
+        maps, residuals = self.maps(coded), coded.residuals.mean(0)
+        total = maps.flatten(1).amax(1).clamp(min=0.0)
+        height, width = self.image_shape[:2]
+        squares = residuals.view(len(residuals), height, width, -1) ** 2
+        parts = (squares * maps.clamp(min=0.0)[..., None]).flatten(1)
+        shares = parts / parts.sum(1, keepdim=True).clamp(min=1e-300)
+        return shares * total[:, None]
+
+
+def most_images(n_features: int, n_members: int) -> int:
+    """How many images may calibrate at once."""
+    # Energies are half as high and wide as their octave: a third of the image in all.
+    return max(16, 3 * _CALIBRATION_VALUES // (n_features * n_members))
+
+
+class ImageCalibration:
+    """What a pass over the calibration images keeps of them, to fit an :class:`ImageScorer`.
+
+    Parameters
+    ----------
+    n_images : int
+    seeds : tuple of int
+        One a member.
+    image_shape : tuple of int
+    """
+
+    def __init__(self, n_images: int, seeds: tuple[int, ...], image_shape: tuple[int, ...]):
+        self._rows, self._n_images = RowCalibration(n_images, seeds), n_images
+        self._shape = image_shape
+        self._lengths = [h * w for h, w in octave_sizes(image_shape)]
+        # Latents, and energies of all octaves.
+        self._coded: np.ndarray | None = None
+
+    def add(self, part: slice, coded: Coded) -> None:
+        """Take a batch of the images."""
+        self._rows.add(part, coded)
+        pairs = [_latents_and_energies(one, self._shape) for one in coded.joint]
+        coded_images = torch.stack([torch.cat([z, *energies], 1) for z, energies in pairs], 1)
+        if self._coded is None:
+            shape = self._n_images, *coded_images.shape[1:]
+            self._coded = np.empty(shape, dtype=np.float32)
+        self._coded[part] = coded_images.numpy()
+
+    def fit(
+        self, kind: str, weights: np.ndarray, trained: Tensor
+    ) -> tuple[ImageScorer, np.ndarray]:
+        """Learn what energies are usual.
+
+        Parameters and results are those of :meth:`RowCalibration.fit`.
+        """
+        assert self._coded is not None
+        unseen = trained if bool(trained.all()) else ~trained
+        weight = torch.from_numpy(weights).float()
+        sizes = [self._coded.shape[2] - sum(self._lengths), sum(self._lengths)]
+        members, total = [], torch.zeros(len(self._coded), sizes[1])
+        with computing(torch.device("cpu"), flops=0.0):  # As in rows.py.
+            for k, known in enumerate(unseen):
+                rows = torch.from_numpy(self._coded[known.numpy(), k])
+                latents, energies = rows.split(sizes, 1)
+                member, excess = _fit_member(latents, energies, self._shape, weight[known])
+                total[known] += excess
+                members.append(member)
+        scorer, of_rows = self._rows.fit(kind, weights, trained)
+        octaves = (total / unseen.sum(0)[:, None]).split(self._lengths, 1)
+        peaks = _peaks([*octaves, torch.from_numpy(of_rows).float()[:, None]], self._shape)
+        seen = ~np.isnan(peaks)
+        location = weighted_quantile(peaks[seen], weights[seen], 0.5)
+        scale = max(median_deviation(peaks[seen], location, weights[seen]), 1e-6)
+        fitted = ImageScorer(scorer, members, tuple(self._shape), location, scale)
+        return fitted, (peaks - location) / scale
+
+
+def _peaks(octaves: list[Tensor], shape: tuple[int, ...]) -> np.ndarray:
+    """Maxima of maps (n,), a few images at a time."""
+    parts = zip(*(octave.split(16) for octave in octaves), strict=True)
+    peaks = [_map(list(part), shape).flatten(1).amax(1) for part in parts]
+    return torch.cat(peaks).double().numpy()
+
+
+def _latents_and_energies(joint: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, list[Tensor]]:
+    """Of latents and residuals (n, d)."""
+    n_features = math.prod(shape)
+    joint = joint.float()
+    residuals = joint[:, -n_features:].unflatten(1, (shape[0], shape[1], -1))
+    return joint[:, :-n_features], _energies(residuals.permute(0, 3, 1, 2))
+
+
+def _energies(residuals: Tensor) -> list[Tensor]:
+    """Energies (n, h * w) of the octaves of (n, channels, height, width), fine to coarse."""
+    energies, level, coarsest = [], residuals, False
+    while not coarsest:
+        coarsest = min(level.shape[2:]) <= 4
+        low = _blurred(level)
+        band = level if coarsest else level - low
+        energy = _halved(_blurred((band**2).sum(1, keepdim=True)))
+        energies.append(_blurred(energy).flatten(1))
+        level = _halved(low)
+    return energies
+
+
+def octave_sizes(shape: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Height and width of the energies of each octave."""
+    height, width = shape[:2]
+    sizes = [(-(-height // 2), -(-width // 2))]
+    while min(height, width) > 4:
+        height, width = sizes[-1]
+        sizes.append((-(-height // 2), -(-width // 2)))
+    return sizes
+
+
+def _blurred(maps: Tensor) -> Tensor:
+    """Binomial means of 3 x 3 places of (n, channels, h, w)."""
+    # Not by a convolution: its bits may depend on how many images there are.
+    for _ in range(2):
+        maps = functional.pad(maps.transpose(2, 3), (1, 1, 0, 0), mode="replicate")
+        maps = 0.25 * (maps[..., :-2] + maps[..., 2:]) + 0.5 * maps[..., 1:-1]
+    return maps
+
+
+def _halved(maps: Tensor) -> Tensor:
+    """Means of 2 x 2 places, at edges of what there is."""
+    height, width = maps.shape[2:]
+    maps = functional.pad(maps, (0, width % 2, 0, height % 2), mode="replicate")
+    return functional.avg_pool2d(maps, 2)
+
+
+def _map(excess: list[Tensor], shape: tuple[int, ...]) -> Tensor:
+    """Root mean squares (n, height, width) of the octaves' excess (n, h * w), a row's last."""
+    *octaves, of_row = (z.clamp(min=0.0).square() for z in excess)
+    total = torch.zeros(1, 1, 1, 1)
+    for squares, size in zip(octaves[::-1], octave_sizes(shape)[::-1], strict=True):
+        wide = functional.interpolate(total, size=size, mode="bilinear")
+        total = wide + squares.unflatten(1, (1, *size))
+    total = functional.interpolate(total, size=shape[:2], mode="bilinear")[:, 0]
+    total = total / len(octaves)
+    # The image as a whole counts where its places do: it must not lift those that are usual.
+    peaks = total.amax((1, 2), keepdim=True)
+    share = torch.where(peaks > 0.0, total / peaks, 1.0)
+    return (total + of_row[..., None] * share).sqrt()
+
+
+def _fit_member(
+    latents: Tensor, energies: Tensor, shape: tuple[int, ...], weights: Tensor
+) -> tuple[Member, Tensor]:
+    """A member, and the excess of its calibration images, (n, all places of all octaves)."""
+    mean = _mean(latents, weights)
+    deviation = _mean((latents - mean) ** 2, weights).sqrt()
+    # A latent that does not vary tells nothing.
+    deviation += 1e-3 * deviation.mean() + 1e-9
+    given = _standardized(latents, mean.numpy(), deviation.numpy())
+    octaves, excess, sizes = [], [], octave_sizes(shape)
+    for energy, size in zip(energies.split([h * w for h, w in sizes], 1), sizes, strict=True):
+        octave, left = _fit_octave(given, energy, size, weights)
+        octaves.append(octave)
+        excess.append(left)
+    return Member(mean.numpy(), deviation.numpy(), octaves), torch.cat(excess, 1)
+
+
+def _fit_octave(
+    given: Tensor, energy: Tensor, size: tuple[int, int], weights: Tensor
+) -> tuple[Octave, Tensor]:
+    unit = float(energy.median()) or float(energy.mean()) or 1.0
+    logs = _logarithm(energy, unit)
+    n_latents = given.shape[1]
+    # As many images as latents say as much as the guess that they do not matter.
+    gram = given.T @ (weights[:, None] * given) + n_latents * torch.eye(n_latents)
+    mean = _mean(logs, weights)
+    slopes = torch.linalg.solve(gram, given.T @ (weights[:, None] * (logs - mean)))
+    # What is left where the regression has not seen the image.
+    influence = weights * (given * torch.linalg.solve(gram, given.T).T).sum(1)
+    unseen = 1.0 - influence.clamp(max=0.9)[:, None]
+    left = mean + (logs - mean - given @ slopes) / unseen
+    location = _medians(left, weights)
+    # As for rows: where more than half are alike, the others are not infinitely unusual.
+    spread = 0.5 * _mean((left - location) ** 2, weights).sqrt()
+    scale = torch.maximum(MAD_TO_DEVIATION * _medians((left - location).abs(), weights), spread)
+    location, scale = (_blurred(t.view(1, 1, *size)).flatten() for t in (location, scale))
+    scale = scale.clamp(min=NARROWEST_OCTAVE * float(scale.mean()) + 1e-6)
+    return Octave(unit, slopes.numpy(), location.numpy(), scale.numpy()), (left - location) / scale
+
+
+def _mean(values: Tensor, weights: Tensor) -> Tensor:
+    return (weights[:, None] * values).sum(0) / weights.sum()
+
+
+def _medians(values: Tensor, weights: Tensor) -> Tensor:
+    """Weighted medians of columns."""
+    ordered, order = values.sort(dim=0, stable=True)
+    cumulated = weights[order].cumsum(0)
+    place = (cumulated <= 0.5 * cumulated[-1] * (1 + 1e-6)).sum(0).clamp(max=len(values) - 1)
+    return ordered.gather(0, place[None])[0]
+
+
+def _standardized(latents: Tensor, mean: np.ndarray, deviation: np.ndarray) -> Tensor:
+    centered = (latents - _tensor(mean, latents)) / _tensor(deviation, latents)
+    return centered.clamp(-FARTHEST_LATENT, FARTHEST_LATENT)
+
+
+def _logarithm(energy: Tensor, unit: float) -> Tensor:
+    # A perfect reconstruction is not infinitely normal.
+    return (energy / unit + 0.01).log()
+
+
+def _tensor(array: np.ndarray, like: Tensor) -> Tensor:
+    return torch.from_numpy(array).to(like)

@@ -1,0 +1,42 @@
+"""Maps of anomalies, and boxes around what is unusual in them."""
+
+import numpy as np
+from scipy import ndimage
+
+# What part of the shorter side of an image smooths the map of its losses.
+_SMOOTHED = 32
+
+
+def loss_maps(losses: np.ndarray, smoothing: float | None = None) -> np.ndarray:
+    """Losses of pixels, smoothed, as maps whose means are those of the images.
+
+    Parameters
+    ----------
+    losses : ndarray of shape (n, height, width[, channels])
+        They add up to the mean loss of an image.
+    smoothing : float, default=None
+        Standard deviation of the Gaussian, in pixels; it keeps the mean. None is a 32nd of
+        the shorter side.
+    """
+    maps = losses if losses.ndim == 3 else losses.sum(axis=3)
+    if smoothing is None:
+        smoothing = min(maps.shape[1:]) / _SMOOTHED
+    return smoothed(maps * (maps.shape[1] * maps.shape[2]), smoothing)
+
+
+def smoothed(maps: np.ndarray, smoothing: float) -> np.ndarray:
+    """Maps (n, height, width) through a Gaussian of so many pixels."""
+    return ndimage.gaussian_filter(maps, (0, smoothing, smoothing), mode="reflect")
+
+
+def boxes(anomaly_map: np.ndarray, threshold: float) -> np.ndarray:
+    """Boxes (top, left, bottom, right, score) around the regions above a threshold, best first."""
+    try:
+        from skimage.measure import label, regionprops
+    except ImportError as error:
+        raise ImportError(
+            'detect needs scikit-image. Install it with: pip install "skae[image]"'
+        ) from error
+    regions = regionprops(label(anomaly_map > threshold), intensity_image=anomaly_map)
+    found = [(*region.bbox, float(region.intensity_max)) for region in regions]
+    return np.array(sorted(found, key=lambda box: -box[4]), dtype=float).reshape(-1, 5)

@@ -1,0 +1,67 @@
+"""Location and spread of scores, and thresholds on them: where normal ends."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from skae._runtime.tuning import UNUSUAL_DEVIATIONS
+
+# The median absolute deviation of a normal distribution times this is its standard deviation.
+MAD_TO_DEVIATION = 1.4826
+
+
+def weighted_quantile(values: np.ndarray, weights: np.ndarray | None, share: float) -> float:
+    """The smallest value such that more than ``share`` of the weight lies at or below it."""
+    order = np.argsort(values, kind="stable")
+    weight = np.ones(len(values)) if weights is None else np.asarray(weights)[order]
+    cumulated = np.cumsum(weight)
+    # Shares such as 0.29 are a rounding error below what they stand for.
+    bound = share * cumulated[-1] * (1 + 1e-12)
+    position = min(int(np.searchsorted(cumulated, bound, side="right")), len(values) - 1)
+    return float(values[order][position])
+
+
+def median_deviation(values: np.ndarray, median: float, weights: np.ndarray | None) -> float:
+    """The standard deviation that the median absolute deviation stands for."""
+    return weighted_quantile(np.abs(values - median), weights, 0.5) * MAD_TO_DEVIATION
+
+
+def contamination_threshold(scores: np.ndarray, weights: np.ndarray | None, share: float) -> float:
+    """Offset below which a given share of the training scores lies."""
+    return weighted_quantile(scores, weights, share)
+
+
+class Typical(NamedTuple):
+    """What scores of normal rows are like, by rows that were held out.
+
+    Attributes
+    ----------
+    median, deviation : float
+        Of minus the scores; of the cube roots of errors, which are close to normal
+        where errors are sums of squares (Wilson and Hilferty 1931).
+    is_error : bool
+        Whether scores are minus errors.
+    """
+
+    median: float
+    deviation: float
+    is_error: bool
+
+    @classmethod
+    def of(cls, scores: np.ndarray, weights: np.ndarray | None, is_error: bool) -> "Typical":
+        values = np.cbrt(np.maximum(-scores, 0.0)) if is_error else -scores
+        median = weighted_quantile(values, weights, 0.5)
+        return cls(median, median_deviation(values, median, weights), is_error)
+
+    def deviations(self, scores: np.ndarray) -> np.ndarray:
+        """Robust standard deviations that a row lies farther out than the median."""
+        values = np.cbrt(np.maximum(-scores, 0.0)) if self.is_error else -scores
+        return (values - self.median) / max(self.deviation, 1e-12)
+
+    def unusual(self, scores: np.ndarray, weights: np.ndarray | None) -> float:
+        """The score that lies so far out that it is unusual (Leys et al. 2013)."""
+        if self.deviation == 0.0:
+            # Where half of the scores are one value, that value is normal, to the bit.
+            return weighted_quantile(scores, weights, 0.5)
+        bound = self.median + UNUSUAL_DEVIATIONS * self.deviation
+        return -(bound**3) if self.is_error else -bound

@@ -1,0 +1,127 @@
+"""Values as integers on a grid, coded by what is left of them after a prediction.
+
+What is decoded is the grid's value, whatever the prediction was. But encoder and decoder
+must predict the same integer, on any two machines, though their decoders' floats differ
+in the last bits. So the encoder chooses where to round: an offset at which no prediction
+lies near a border. Predictions are made in float64, and need not agree better than to
+``_TOLERANCE``.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from skae._coding.entropy import Table, decode_columns, encode_columns, fit_table
+
+# Offsets to choose from, in parts of one, the first ones first.
+_PARTS = 16
+_OFFSETS = sorted(range(_PARTS), key=lambda k: abs(k - _PARTS // 2))
+
+# By how much predictions on two machines may differ, in grid steps, and in parts of their size.
+_TOLERANCE, _RELATIVE = 1e-7, 1e-12
+
+# Integers up to here are exact in float64.
+_MOST = 2**52
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A step for each feature, and the tables of the residuals.
+
+    Attributes
+    ----------
+    steps : ndarray of shape (n_features,), float64
+    tables : list of Table
+    """
+
+    steps: np.ndarray
+    tables: list[Table]
+
+    def encode(self, rows: np.ndarray, predictions: np.ndarray) -> bytes:
+        """Rows (n, n_features) as bytes."""
+        predictions = _scaled(predictions, self.steps)
+        offset = _safe_offset(predictions)
+        residuals = integers_of(rows, self.steps) - _rounded(predictions, offset)
+        return bytes([offset]) + encode_columns(residuals, self.tables)
+
+    def decode(self, data: bytes, predictions: np.ndarray) -> np.ndarray:
+        """The grid's values, (n, n_features), float64."""
+        if not len(data) > 0 or data[0] >= _PARTS:
+            raise ValueError("its residuals have no offset.")
+        residuals = decode_columns(data[1:], len(predictions), self.tables)
+        rounded = _rounded(_scaled(predictions, self.steps), data[0])
+        return self.values(residuals + rounded)
+
+    def values(self, integers: np.ndarray) -> np.ndarray:
+        return integers * self.steps
+
+
+def fit_grid(rows: np.ndarray, predictions: np.ndarray, steps: np.ndarray) -> Grid:
+    """The grid of these steps, with tables of the residuals of training rows."""
+    rounded = _rounded(_scaled(predictions, steps), _OFFSETS[0])
+    residuals = integers_of(rows, steps) - rounded
+    return Grid(steps, [fit_table(column) for column in residuals.T])
+
+
+def grid_steps(max_error: Any, is_integer: np.ndarray, n_features: int) -> np.ndarray:
+    """The widest steps that keep the error: odd for integers, twice the error for others.
+
+    Raises
+    ------
+    ValueError
+        If an error is negative, or zero where values are not integers.
+    """
+    error = np.broadcast_to(np.asarray(max_error, dtype=np.float64), (n_features,))
+    if not (np.isfinite(error) & (error >= 0)).all():
+        raise ValueError(f"max_error={max_error!r} must be finite, and at least 0.")
+    if ((error == 0) & ~is_integer).any():
+        raise ValueError(
+            f"max_error={max_error!r} is 0, but the training data hold floats. Fit on integers to "
+            f"keep them exactly, or pass a positive max_error."
+        )
+    return np.where(is_integer, 2.0 * np.floor(error) + 1.0, 2.0 * error)
+
+
+def integers_of(rows: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """The nearest points of the grid.
+
+    Raises
+    ------
+    ValueError
+        If a value is missing, or too large for a grid so fine.
+    """
+    scaled = rows / steps
+    if not (np.abs(scaled) < _MOST).all():
+        raise ValueError(
+            "X holds a value that is missing, or too large for max_error. Fill missing cells in, "
+            "or pass max_error=None."
+        )
+    return np.rint(scaled).astype(np.int64)
+
+
+def _scaled(predictions: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    # A prediction that overflows predicts nothing.
+    return np.nan_to_num(np.clip(predictions / steps, -_MOST, _MOST), nan=0.0)
+
+
+def _rounded(predictions: np.ndarray, offset: int) -> np.ndarray:
+    return np.floor(predictions + offset / _PARTS).astype(np.int64)
+
+
+def _safe_offset(predictions: np.ndarray) -> int:
+    """The first offset at which no prediction is near a border; else the best of them."""
+    fraction = predictions - np.floor(predictions)
+    room = _TOLERANCE + _RELATIVE * np.abs(predictions)
+
+    def clearance(offset: int) -> float:
+        border = (fraction + offset / _PARTS) % 1.0
+        return float((np.minimum(border, 1.0 - border) / room).min(initial=np.inf))
+
+    best, most = _OFFSETS[0], -1.0
+    for offset in _OFFSETS:
+        if (found := clearance(offset)) > most:
+            best, most = offset, found
+        if most > 1.0:
+            break
+    return best

@@ -1,0 +1,133 @@
+"""What the training data were like, so that drawn and decoded rows can be like them."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from skae._data.convert import dense_chunks, library_of
+
+
+class Ranges(NamedTuple):
+    """The values that each column was seen to take.
+
+    Attributes
+    ----------
+    low, high : ndarray of shape (n_features,), float64
+        Zero where a column was never observed.
+    whole : ndarray of shape (n_features,), bool
+        Whether all of them were whole numbers.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    whole: np.ndarray
+
+    @classmethod
+    def of(cls, rows: Any) -> "Ranges":
+        """Of an array or CSR matrix; NaN is left out."""
+        low, high = np.full(rows.shape[1], np.inf), np.full(rows.shape[1], -np.inf)
+        whole = np.ones(rows.shape[1], dtype=bool)
+        for _, part in dense_chunks(rows):
+            part = part.astype(np.float64)
+            missing = np.isnan(part)
+            low = np.minimum(low, np.where(missing, np.inf, part).min(axis=0))
+            high = np.maximum(high, np.where(missing, -np.inf, part).max(axis=0))
+            whole &= (missing | (part == np.rint(part))).all(axis=0)
+        seen = low <= high
+        return cls(np.where(seen, low, 0.0), np.where(seen, high, 0.0), whole)
+
+    def restored(self, values: np.ndarray) -> np.ndarray:
+        """Values within the ranges, and whole where those of the column are; float64."""
+        values = np.clip(values.astype(np.float64), self.low, self.high)
+        return np.where(self.whole, np.rint(values), values)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What rows were before they became numbers: an array, images, a data frame.
+
+    Attributes
+    ----------
+    kind : {"numpy", "pandas", "polars"}
+    shape : tuple of int
+        Of one sample.
+    dtypes : tuple of str
+        Names of the columns' dtypes, or one for all.
+    columns : tuple or None
+        Names of a frame's columns.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    dtypes: tuple[str, ...]
+    columns: tuple[Any, ...] | None = None
+
+    @property
+    def is_integer(self) -> np.ndarray:
+        """Which columns hold integers or booleans, or one entry for all."""
+        return np.array([_plain(name).kind in "iub" for name in self.dtypes])
+
+    def restored(self, values: np.ndarray) -> Any:
+        """Rows (n, n_features) of this kind; integers rounded, and in the range of their dtype.
+
+        An array is of the one dtype that holds all columns.
+        """
+        if self.columns is None:
+            dtype = np.result_type(*{_plain(name) for name in self.dtypes})
+            return _cast(values, dtype).reshape(-1, *self.shape)
+        dtypes = self.dtypes * (len(self.columns) if len(self.dtypes) == 1 else 1)
+        pairs = zip(self.columns, values.T, dtypes, strict=True)
+        series = {name: _cast(column, _plain(dtype)) for name, column, dtype in pairs}
+        if self.kind == "polars":
+            import polars
+
+            return polars.DataFrame(series)
+        import pandas
+
+        # A capital letter begins the dtypes that know missing values, but for one.
+        nullable = {
+            name: "boolean" if dtype.lower() == "boolean" else dtype
+            for name, dtype in zip(series, dtypes, strict=True)
+            if dtype[0].isupper() or dtype == "boolean"
+        }
+        return pandas.DataFrame(series).astype(nullable)
+
+
+def layout_of(X: Any, rows: Any) -> Layout:
+    """The layout of an array, a sparse matrix or a data frame, given its rows of numbers."""
+    kind = library_of(X)
+    if kind in ("pandas", "polars"):
+        return Layout(kind, (rows.shape[1],), dtypes_of(X, rows), tuple(X.columns))
+    return Layout("numpy", np.shape(X)[1:], dtypes_of(X, rows))
+
+
+def dtypes_of(X: Any, rows: Any) -> tuple[str, ...]:
+    """Names of the dtypes of a frame's columns; for all else the one of its rows."""
+    dtypes = getattr(X, "dtypes", None)
+    names = [str(rows.dtype)] if dtypes is None else [str(dtype) for dtype in dtypes]
+    return tuple(name if is_numeric(name) else "float64" for name in names)
+
+
+def _plain(name: str) -> np.dtype:
+    """NumPy's dtype of that name, or of that of a nullable or polars column."""
+    return np.dtype({"boolean": "bool"}.get(name.lower(), name.lower()))
+
+
+def is_numeric(name: str) -> bool:
+    """Whether a dtype of that name holds numbers."""
+    try:
+        return _plain(name).kind in "biuf"
+    except TypeError:
+        return False
+
+
+def _cast(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    if dtype.kind == "b":
+        return values > 0.5
+    if dtype.kind in "iu" and values.dtype.kind == "f":
+        limits = np.iinfo(dtype)
+        # The largest integers have no float64; those below them do.
+        most = float(limits.max) if limits.max < 2**53 else float(limits.max) * (1.0 - 2.0**-53)
+        values = np.clip(np.rint(values.astype(np.float64)), float(limits.min), most)
+    return values.astype(dtype)

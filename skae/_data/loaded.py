@@ -1,0 +1,167 @@
+"""The training rows, scaled, where the batches are gathered from."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skae._data.convert import dense_chunks, missing_mask
+from skae._data.scale import Scaler
+from skae._runtime.device import fits, pinned_for
+
+
+@dataclass
+class Rows:
+    """Scaled training rows.
+
+    Attributes
+    ----------
+    values : Tensor of shape (n, n_features)
+        NaN where a value is missing. On the device if it fits there, else in
+        pinned memory, from where batches are streamed.
+    weights : Tensor of shape (n,) or None
+        Sample weights, of mean one.
+    keys : Tensor of shape (n,), int64, or None
+        A hash of each row's content, which picks the row's noise.
+    origin : Tensor of shape (n_features,)
+        Zero, scaled: where a noise that moves pixels moves them from and to.
+    observed_share : float
+        Share of the cells that are not missing.
+    device : torch.device
+        Where batches are wanted.
+    bounds : tuple of two Tensors (1 or K, 1, n_features), or None
+        Least and greatest value of each feature, where outputs are to stay within.
+    n_rows : int or None
+        Rows of one member, where ``values`` holds those of several, one after another.
+    """
+
+    values: Tensor
+    weights: Tensor | None
+    keys: Tensor | None
+    origin: Tensor
+    observed_share: float
+    device: torch.device
+    bounds: tuple[Tensor, Tensor] | None = None
+    n_rows: int | None = None
+
+    @property
+    def has_missing(self) -> bool:
+        return self.observed_share < 1.0
+
+    def __len__(self) -> int:
+        return len(self.values) if self.n_rows is None else self.n_rows
+
+    def known_by(self) -> Tensor:
+        """Values that tell these rows from others."""
+        return self.values
+
+    def take(self, index: Tensor, out: Tensor) -> None:
+        """Gather rows into ``out`` of shape (len(index), n_features)."""
+        if self.values.device == out.device:
+            torch.index_select(self.values, 0, index, out=out)
+        else:
+            staged = self.values.index_select(0, index.to(self.values.device))
+            out.copy_(pinned_for(staged, out.device), non_blocking=True)
+
+    def low_and_high(self) -> tuple[Tensor, Tensor]:
+        """Smallest and largest value of each feature, missing ones left out."""
+        low = self.values.nan_to_num(torch.inf).amin(0).nan_to_num(posinf=0.0)
+        high = self.values.nan_to_num(-torch.inf).amax(0).nan_to_num(neginf=0.0)
+        return low.to(self.device), high.to(self.device)
+
+
+def load_rows(
+    X: Any,
+    weights: np.ndarray | None,
+    scaler: Scaler,
+    dtype: torch.dtype,
+    device: torch.device,
+    keyed: bool,
+) -> Rows:
+    """Scale ``X`` chunk by chunk into one tensor; without scaling share its memory if possible.
+
+    The rows are only read.
+    """
+    n, n_features = X.shape
+    as_they_are = scaler.name == "none" and _is_ready(X, dtype)
+    values = torch.from_numpy(X) if as_they_are else torch.empty(n, n_features, dtype=dtype)
+    keys = np.empty(n, dtype=np.int64) if keyed else None
+    array, n_missing = values.numpy(), 0
+    for part, rows in dense_chunks(X):
+        if not as_they_are:
+            scaler.transform(rows, array[part])
+        n_missing += n_missing_of(rows)
+        if keys is not None:
+            keys[part] = content_keys(rows)
+    on_device = fits(device, values.nbytes)
+    if weights is not None:
+        weights = weights / weights.mean()
+    return Rows(
+        values.to(device) if on_device else values,
+        None if weights is None else torch.as_tensor(weights, dtype=dtype).to(device),
+        None if keys is None else torch.from_numpy(keys).to(device),
+        scaled_origin(scaler, n_features, dtype).to(device),
+        observed_share(n_missing, values.numel()),
+        device,
+        scaled_bounds(scaler, dtype, device),
+    )
+
+
+def scaled_origin(scaler: Scaler, n_features: int, dtype: torch.dtype) -> Tensor:
+    """``Rows.origin``."""
+    origin = torch.empty(1, n_features, dtype=dtype)
+    scaler.transform(np.zeros((1, n_features)), origin.numpy())
+    return origin[0]
+
+
+def scaled_bounds(
+    scaler: Scaler, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor] | None:
+    """What outputs are to stay within, (1, 1, n_features) each."""
+    if (bounds := scaler.bounds()) is None:
+        return None
+    low, high = torch.as_tensor(bounds, dtype=dtype).to(device)[:, None, None]
+    return low, high
+
+
+def within(outputs: Tensor, bounds: tuple[Tensor, Tensor] | None) -> Tensor:
+    """Outputs cut off at their bounds, where they have any."""
+    return outputs if bounds is None else outputs.clamp(*bounds)
+
+
+def n_missing_of(rows: np.ndarray) -> int:
+    """How many cells are missing."""
+    missing = missing_mask(rows)
+    return 0 if missing is None else int(missing.sum())
+
+
+def observed_share(n_missing: int, n_cells: int) -> float:
+    """``Rows.observed_share``; an error if nothing was observed."""
+    if n_missing == n_cells:
+        raise ValueError(
+            "X holds no observed value: every cell is NaN, which means missing. Pass rows with "
+            "at least one value."
+        )
+    return 1.0 - n_missing / n_cells
+
+
+def _is_ready(X: Any, dtype: torch.dtype) -> bool:
+    """Whether torch can read the array in place (it warns of read-only memory)."""
+    return (
+        isinstance(X, np.ndarray)
+        and not isinstance(X, np.memmap)
+        and X.flags.c_contiguous
+        and X.flags.writeable
+        and X.dtype == torch.empty(0, dtype=dtype).numpy().dtype
+    )
+
+
+def content_keys(rows: np.ndarray) -> np.ndarray:
+    """A 64-bit hash of each row: its bits times odd constants, summed."""
+    columns = np.arange(1, rows.shape[1] + 1, dtype=np.uint64)
+    with np.errstate(over="ignore"):
+        bits = np.ascontiguousarray(rows, dtype=np.float32).view(np.uint32).astype(np.uint64)
+        factors = (columns * np.uint64(0x9E3779B97F4A7C15)) | np.uint64(1)
+        return (bits * factors).sum(axis=1).view(np.int64)

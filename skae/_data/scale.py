@@ -1,0 +1,347 @@
+"""Scaling fitted on the training rows, and its inverse.
+
+Every named scaling is affine, a centre and a scale for each feature, and is
+fitted in one pass over chunks of rows: NaN cells are left out, weights count,
+sums are taken in float64. Constant features get scale one.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+
+from skae._data.convert import missing_mask
+from skae._runtime.tuning import FEW_VALUES
+
+# Rows that are sorted at once.
+_BLOCK_ROWS = 4096
+
+
+@dataclass
+class AffineScaler:
+    """``(x - center) / scale`` for each feature.
+
+    Attributes
+    ----------
+    center, scale : ndarray of shape (n_features,), float64
+    name : str
+        The scaling that was chosen.
+    limits : tuple of float or None
+        Least and greatest value of features that look like pixels, in their units.
+    """
+
+    center: np.ndarray
+    scale: np.ndarray
+    name: str
+    limits: tuple[float, float] | None = None
+
+    def bounds(self) -> np.ndarray | None:
+        """The limits of each feature, scaled, (2, n_features)."""
+        if self.limits is None:
+            return None
+        return (np.array(self.limits)[:, None] - self.center) / self.scale
+
+    def widened(self, chunks: Iterable[tuple[np.ndarray, Any]]) -> "AffineScaler":
+        """With limits, if there are any, that hold these rows, too."""
+        if self.limits is None:
+            return self
+        low, high = self.limits
+        for rows, _ in chunks:
+            low = float(np.fmin(low, np.fmin.reduce(rows, axis=None)))
+            high = float(np.fmax(high, np.fmax.reduce(rows, axis=None)))
+        return replace(self, limits=(low, high))
+
+    def repeated(self, n: int) -> "AffineScaler":
+        """For rows of ``n`` times these features, one set after another."""
+        return AffineScaler(np.tile(self.center, n), np.tile(self.scale, n), self.name)
+
+    def transform(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """Write the scaled rows into ``out`` (in its dtype)."""
+        # What does not fit into float32 becomes infinite.
+        with np.errstate(over="ignore"):
+            if self.name == "none":
+                np.copyto(out, rows, casting="unsafe")
+                return
+            dtype = np.result_type(rows.dtype, np.float32, out.dtype)
+            centered = out if dtype == out.dtype else None
+            centered = np.subtract(rows, self.center.astype(dtype), out=centered, dtype=dtype)
+            np.divide(centered, self.scale.astype(dtype), out=out, casting="unsafe")
+
+    def inverse_transform(self, scaled: np.ndarray) -> np.ndarray:
+        """Rows in the units of the fit; float64 where these are beyond float32."""
+        if self.name == "none":
+            return scaled
+        largest = max(np.abs(self.center).max(), self.scale.max())
+        dtype = np.result_type(scaled.dtype, np.min_scalar_type(largest))
+        with np.errstate(over="ignore"):
+            rows = np.multiply(scaled, self.scale.astype(dtype), dtype=dtype)
+            rows += self.center.astype(dtype)
+        # Rounding must not lead out of what scaled rows were cut to.
+        return rows if self.limits is None else rows.clip(*self.limits, out=rows)
+
+
+@dataclass
+class TransformerScaler:
+    """A fitted scikit-learn transformer that keeps the number of features."""
+
+    transformer: Any
+    name: str = "transformer"
+    limits: None = None
+
+    def bounds(self) -> None:
+        """None are known."""
+
+    def widened(self, chunks: Iterable) -> "TransformerScaler":
+        return self
+
+    def transform(self, rows: np.ndarray, out: np.ndarray) -> None:
+        with np.errstate(over="ignore"):
+            out[:] = self.transformer.transform(rows.astype(np.float64))
+
+    def inverse_transform(self, scaled: np.ndarray) -> np.ndarray:
+        inverse = self.transformer.inverse_transform(scaled.astype(np.float64))
+        return inverse.astype(scaled.dtype)
+
+
+Scaler = AffineScaler | TransformerScaler
+
+
+@dataclass
+class _Values:
+    """Up to ``FEW_VALUES`` + 1 values of each feature, (those, n_features); NaN if fewer."""
+
+    known: np.ndarray | None = None
+
+    @property
+    def few(self) -> np.ndarray:
+        assert self.known is not None
+        return np.isnan(self.known[-1])
+
+    def add(self, rows: np.ndarray) -> None:
+        if self.known is None:
+            self.known = np.full((FEW_VALUES + 1, rows.shape[1]), np.nan)
+        for start in range(0, len(rows), _BLOCK_ROWS):
+            few = self.few  # Of most features, the first block has too many.
+            if not few.any():
+                return
+            values = np.vstack([self.known[:, few], rows[start : start + _BLOCK_ROWS, few]])
+            values.sort(axis=0)
+            values[1:][values[1:] == values[:-1]] = np.nan
+            values.sort(axis=0)
+            self.known[:, few] = values[: len(self.known)]
+
+
+@dataclass
+class _Summary:
+    """Weighted count, mean, variance, minimum, maximum and, if they are few, values."""
+
+    shift: np.ndarray | None = None
+    count: Any = 0.0
+    total: Any = 0.0
+    squares: Any = 0.0
+    low: Any = field(default=np.inf)
+    high: Any = field(default=-np.inf)
+    values: _Values = field(default_factory=_Values)
+
+    def add(self, rows: np.ndarray, weights: np.ndarray | None) -> None:
+        missing = missing_mask(rows)
+        low, high = rows, rows
+        if missing is not None:
+            low, high = np.where(missing, np.inf, rows), np.where(missing, -np.inf, rows)
+        self.low = np.minimum(self.low, low.min(axis=0))
+        self.high = np.maximum(self.high, high.max(axis=0))
+        if self.shift is None:
+            # Any value near the data keeps the difference of squares exact.
+            self.shift = np.where(np.isfinite(self.low), self.low, 0.0).astype(np.float64)
+        rows = np.subtract(rows, self.shift, dtype=np.float64)
+        weight = np.ones((len(rows), 1)) if weights is None else weights[:, None]
+        if missing is not None:
+            rows[missing] = 0.0
+        observed = weight if missing is None else weight * ~missing
+        self.count = self.count + observed.sum(axis=0)
+        # Plain sums: a BLAS product would depend on the number of threads.
+        weighted = rows if weights is None else weight * rows
+        self.total = self.total + weighted.sum(axis=0)
+        self.squares = self.squares + np.multiply(rows, weighted, out=rows).sum(axis=0)
+
+    @property
+    def mean(self) -> np.ndarray:
+        return self.shift + self.total / np.maximum(self.count, np.finfo(float).tiny)
+
+    @property
+    def variance(self) -> np.ndarray:
+        count = np.maximum(self.count, np.finfo(float).tiny)
+        variance = self.squares / count - (self.total / count) ** 2
+        # Below rounding of the sums it is zero.
+        return np.where(variance > 1e-14 * self.squares / count, variance, 0.0)
+
+
+def _where_positive(scale: np.ndarray, center: np.ndarray) -> np.ndarray:
+    """The scale, where there is one; for constant features a millionth of their size, at least one.
+
+    Else the rounding of a large constant, given in another precision, would be
+    a large scaled value.
+    """
+    constant = ~(np.isfinite(scale) & (scale > 0))
+    return np.where(constant, np.maximum(1.0, np.abs(center) * 2.0**-20), scale)
+
+
+def _standard(summary: _Summary, rows: Any) -> tuple[np.ndarray, np.ndarray]:
+    return summary.mean, np.sqrt(summary.variance)
+
+
+def _common(summary: _Summary, rows: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Own centres, one scale: the root of the mean variance."""
+    mean = summary.mean
+    return mean, np.full_like(mean, np.sqrt(summary.variance.mean()))
+
+
+def _minmax(summary: _Summary, rows: Any) -> tuple[np.ndarray, np.ndarray]:
+    low = np.where(np.isfinite(summary.low), summary.low, 0.0)
+    return low, np.where(np.isfinite(summary.high), summary.high, 0.0) - low
+
+
+def _robust(summary: _Summary, rows: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Median and interquartile range, of all rows at once; weights do not count."""
+    everything = np.vstack(list(rows()))
+    missing_columns = np.isnan(everything).all(axis=0)
+    everything[:, missing_columns] = 0.0
+    low, median, high = np.nanpercentile(everything.astype(np.float64), [25, 50, 75], axis=0)
+    # Where half of the values are equal, the standard deviation is all there is.
+    return median, np.where(high > low, high - low, np.sqrt(summary.variance))
+
+
+def _mixed(summary: _Summary, rows: Any) -> tuple[np.ndarray, np.ndarray]:
+    """As "standard"; features of few values are put on their range.
+
+    A flag that is set in one row of a thousand has a standard deviation of .03: in units
+    of that, each row that has it set would be unlike all others. In half of its range, it
+    counts as much as a flag that is set in half of the rows.
+    """
+    mean, deviation = _standard(summary, rows)
+    return mean, np.where(summary.values.few, (summary.high - summary.low) / 2, deviation)
+
+
+_SCALINGS: dict[str, Callable[[_Summary, Any], tuple[np.ndarray, np.ndarray]]] = {
+    "standard": _standard,
+    "common": _common,
+    "minmax": _minmax,
+    "robust": _robust,
+    "mixed": _mixed,
+}
+
+
+def _has_like_units(summary: _Summary) -> bool:
+    """Whether the features look like pixels: bounded, and in one unit.
+
+    All features that vary start at one common minimum, and at least half of
+    them reach half of the common range.
+    """
+    span = summary.high - summary.low
+    varies = np.isfinite(span) & (span > 0)
+    if varies.sum() < 2:
+        return False
+    low, span = summary.low[varies], span[varies]
+    return bool((low == low[0]).all() and (span >= span.max() / 2).mean() >= 0.5)
+
+
+def _fit_transformer(scaling: Any, rows: np.ndarray) -> TransformerScaler:
+    if isinstance(scaling, type):
+        raise TypeError(
+            f"scaling={scaling!r} is a class. Pass an instance, scaling={scaling.__name__}()."
+        )
+    transformer = clone(scaling)
+    shape = np.shape(transformer.fit_transform(rows))
+    if shape != rows.shape:
+        raise ValueError(
+            f"scaling={scaling!r} turns rows of {rows.shape[1]} features into shape {shape}; it "
+            f"must keep the features. Put it ahead in a Pipeline, and pass scaling='auto'."
+        )
+    return TransformerScaler(transformer)
+
+
+def needs_all_rows(scaling: Any) -> bool:
+    """Whether :func:`fit_scaler` holds all rows at once."""
+    return scaling is not None and (not isinstance(scaling, str) or scaling == "robust")
+
+
+def fit_scaler(
+    scaling: Any,
+    chunks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray | None]]],
+    bounded: bool,
+    unlike: str = "standard",
+    limited: bool = False,
+) -> Scaler:
+    """Fit a scaling.
+
+    Parameters
+    ----------
+    scaling : {"auto", "standard", "common", "minmax", "robust", "mixed", None} or transformer
+    chunks : callable
+        Gives, each time it is called, the rows and their weights in chunks.
+    bounded : bool
+        The loss needs targets in [0, 1]: "auto" becomes "minmax".
+    unlike : str
+        What else "auto" becomes where features do not look like pixels.
+    limited : bool
+        Whether to keep the limits of features that do, with "auto".
+    """
+    if scaling is not None and not isinstance(scaling, str):
+        everything = np.vstack([rows for rows, _ in chunks()]).astype(np.float64)
+        return _fit_transformer(scaling, everything)
+    if scaling is None:
+        n_features = next(iter(chunks()))[0].shape[1]
+        return AffineScaler(np.zeros(n_features), np.ones(n_features), "none")
+    summary = _Summary()
+    counts_values = (unlike if scaling == "auto" else scaling) == "mixed"
+    with np.errstate(over="ignore", invalid="ignore"):
+        for rows, weights in chunks():
+            summary.add(rows, weights)
+            if counts_values:
+                summary.values.add(rows)
+    if not np.isfinite(summary.squares).all():
+        raise ValueError(
+            "X holds values so large that their squares are infinite, beyond about 1e150. Divide "
+            "such features by a constant."
+        )
+    limits = None
+    if scaling == "auto":
+        fitting = "common" if _has_like_units(summary) else unlike
+        scaling = "minmax" if bounded else fitting
+        if limited and scaling == "common":
+            limits = (float(summary.low.min()), float(summary.high.max()))
+    center, scale = _SCALINGS[scaling](summary, lambda: (rows for rows, _ in chunks()))
+    return AffineScaler(center, _where_positive(scale, center), scaling, limits)
+
+
+def fit_pixel_scaler(
+    scaling: Any,
+    chunks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray | None]]],
+    bounded: bool,
+    n_channels: int,
+) -> Scaler:
+    """One centre and one scale a channel for all pixels: the same wherever an image lies.
+
+    Parameters are those of :func:`fit_scaler`; the pixels of a row stand one after
+    another, channels last.
+    """
+    if scaling is not None and not isinstance(scaling, str):
+        raise ValueError(
+            f"scaling={scaling!r} scales each pixel by itself, but patches come from anywhere in "
+            f"an image. Pass scaling='auto', 'standard', 'common', 'minmax', 'robust' or None."
+        )
+
+    def pixels() -> Iterable[tuple[np.ndarray, np.ndarray | None]]:
+        for rows, weights in chunks():
+            n_pixels = rows.shape[1] // n_channels
+            yield (
+                rows.reshape(-1, n_channels),
+                None if weights is None else weights.repeat(n_pixels),
+            )
+
+    n_pixels = next(iter(chunks()))[0].shape[1] // n_channels
+    scaler = fit_scaler(scaling, pixels, bounded)
+    assert isinstance(scaler, AffineScaler)
+    return scaler.repeated(n_pixels)

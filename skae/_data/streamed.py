@@ -1,0 +1,264 @@
+"""Rows that are too many for memory: blocks of them in a buffer, while the next ones are read."""
+
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skae._data.convert import dense_chunks, dense_rows
+from skae._data.loaded import (
+    Rows,
+    content_keys,
+    load_rows,
+    n_missing_of,
+    observed_share,
+    scaled_bounds,
+    scaled_origin,
+)
+from skae._data.scale import Scaler
+from skae._data.sources import Source
+from skae._runtime.device import fits
+from skae._runtime.randomness import SCALING_STREAM, generator, mix, subsamples
+
+# Bytes of scaled rows in a buffer. There are two: one that is trained on, and one that is
+# being filled. What fits into both is loaded.
+SHUFFLE_BUFFER = 1 << 28
+
+# Blocks that a buffer holds at least, twice those that are to be mixed: the last one of an
+# epoch may be filled by half.
+_BLOCKS = 128
+
+# Bytes of indices, weights and losses that training needs for a row of each member.
+_ROW_BYTES = 64
+
+# A sample of rows is taken from so many blocks at least.
+_SAMPLED_BLOCKS = 256
+
+# Values of the sample that quartiles, or a transformer of scikit-learn, are taken from.
+_SCALING_VALUES = 1 << 22
+
+
+def block_length(X: Any, dtype: torch.dtype, n_members: int) -> int | None:
+    """Rows of a block, of a source that is too large to be loaded; None for all else."""
+    if not isinstance(X, Source):
+        return None
+    capacity = _capacity(X.shape[1], dtype, n_members)
+    return None if len(X) <= 2 * capacity else max(1, min(X.read_length, capacity // _BLOCKS))
+
+
+def sample_rows(n_rows: int, size: int, length: int | None, seed: int, stream: int) -> Tensor:
+    """Sorted indices of ``size`` random rows; about so many, of a few blocks, with a ``length``."""
+    if length is None or size >= n_rows:
+        return subsamples(n_rows, size, (seed,), stream)[0]
+    rng = generator(seed, stream)
+    n_blocks = max(_SAMPLED_BLOCKS, -(-size // length))
+    starts = torch.randperm(-(-n_rows // length), generator=rng)[:n_blocks] * length
+    each = min(length, -(-size // len(starts)))
+    within = torch.stack([torch.randperm(length, generator=rng)[:each] for _ in starts])
+    index = (starts[:, None] + within).flatten().sort().values
+    return index[index < n_rows]
+
+
+def sampled(
+    X: Any, weights: np.ndarray | None, size: int, length: int | None, seed: int, stream: int
+) -> tuple[Any, np.ndarray | None]:
+    """The rows of :func:`sample_rows` with their weights; all as they are, if they are few."""
+    some = sample_rows(X.shape[0], size, length, seed, stream).numpy()
+    if len(some) == X.shape[0]:
+        return X, weights
+    return X[some], None if weights is None else weights[some]
+
+
+def scaling_sample(
+    X: Any, weights: np.ndarray | None, length: int | None, seed: int
+) -> tuple[Any, np.ndarray | None]:
+    """Rows and weights for a scaling that holds all its rows at once: some, if too many."""
+    if length is None:
+        return X, weights
+    size = max(_SAMPLED_BLOCKS, _SCALING_VALUES // X.shape[1])
+    return sampled(X, weights, size, length, seed, SCALING_STREAM)
+
+
+def _capacity(n_features: int, dtype: torch.dtype, n_members: int) -> int:
+    """Rows of a buffer."""
+    return max(1, SHUFFLE_BUFFER // (n_features * dtype.itemsize + n_members * _ROW_BYTES))
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Blocks of consecutive rows, and which of them are each member's own.
+
+    A member leaves out a run of rows in every block, each at a random place.
+    """
+
+    n_rows: int
+    length: int
+    n_own: int
+    seeds: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return -(-self.n_rows // self.length)
+
+    def bounds(self, blocks: Tensor) -> tuple[Tensor, Tensor]:
+        """The first row of each block, and the one after its last."""
+        starts = blocks * self.length
+        return starts, (starts + self.length).clamp(max=self.n_rows)
+
+    def counts(self, blocks: Tensor) -> Tensor:
+        """How many rows of each block are a member's own."""
+        starts, stops = self.bounds(blocks)
+        return stops * self.n_own // self.n_rows - starts * self.n_own // self.n_rows
+
+    def own(self, blocks: Tensor) -> Tensor:
+        """A member's own rows (K, m), by their places among the rows of these blocks."""
+        starts, stops = self.bounds(blocks)
+        lengths, counts = stops - starts, self.counts(blocks)
+        block = torch.arange(len(blocks)).repeat_interleave(counts)
+        rank = torch.arange(len(block)) - (counts.cumsum(0) - counts)[block]
+        places = (self._shifts(blocks)[:, block] + rank).remainder_(lengths[block])
+        return places.add_((lengths.cumsum(0) - lengths)[block])
+
+    def owns(self, rows: Tensor) -> Tensor:
+        """Whether rows are a member's own, (K, len(rows))."""
+        blocks = rows // self.length
+        starts, stops = self.bounds(blocks)
+        places = (rows - starts - self._shifts(blocks)).remainder_(stops - starts)
+        return places < self.counts(blocks)
+
+    def _shifts(self, blocks: Tensor) -> Tensor:
+        starts, stops = self.bounds(blocks)
+        return torch.stack([mix(blocks, seed) for seed in self.seeds]).remainder_(stops - starts)
+
+
+class StreamedRows(Rows):
+    """Scaled training rows, of which a window at a time is there.
+
+    Rows that were carried over from the window before come first in it.
+    """
+
+    def __init__(
+        self,
+        X: Source,
+        weights: np.ndarray | None,
+        scaler: Scaler,
+        dtype: torch.dtype,
+        device: torch.device,
+        keyed: bool,
+        length: int,
+        n_members: int,
+        batch_size: int,
+    ):
+        n, n_features = X.shape
+        n_missing = 0
+        if X.dtype.kind == "f":
+            n_missing = sum(n_missing_of(rows) for _, rows in dense_chunks(X))
+        super().__init__(
+            torch.empty(0, n_features, dtype=dtype),
+            None,
+            None,
+            scaled_origin(scaler, n_features, dtype).to(device),
+            observed_share(n_missing, n * n_features),
+            device,
+            scaled_bounds(scaler, dtype, device),
+        )
+        self._X, self._scaler, self._length = X, scaler, length
+        self._weights = None if weights is None else weights / weights.mean()
+        self._n_blocks = max(1, _capacity(n_features, dtype, n_members) // length)
+        # What is carried over has a place of its own: up to a batch of each member, and a row.
+        self.n_carried = n_members * (batch_size + 1)
+        size = self.n_carried + self._n_blocks * length
+        self._buffers: list[dict[str, Tensor]] = []
+        for _ in range(2):
+            buffer = {"values": torch.empty(size, n_features, dtype=dtype)}
+            if weights is not None:
+                buffer["weights"] = torch.empty(size, dtype=dtype)
+            if keyed:
+                buffer["keys"] = torch.empty(size, dtype=torch.int64)
+            self._buffers.append(buffer)
+        self._on_device = fits(device, 2 * self._buffers[0]["values"].nbytes)
+        self._carried: dict[str, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self._X)
+
+    def known_by(self) -> Tensor:
+        """Of some rows: to read them all takes as long as an epoch."""
+        some, _ = scaling_sample(self._X, None, self._length, 0)
+        return torch.from_numpy(np.asarray(some[:], dtype=np.float64))
+
+    def low_and_high(self) -> tuple[Tensor, Tensor]:
+        low, high = np.inf, -np.inf
+        dtype = self.values.numpy().dtype
+        for _, rows in dense_chunks(self._X):
+            scaled = np.empty(rows.shape, dtype=dtype)
+            self._scaler.transform(rows, scaled)
+            low = np.fmin(low, np.fmin.reduce(scaled))
+            high = np.fmax(high, np.fmax.reduce(scaled))
+        # A feature that is always missing has none.
+        bounds = [torch.from_numpy(np.nan_to_num(bound)) for bound in (low, high)]
+        return bounds[0].to(self.device), bounds[1].to(self.device)
+
+    def windows(self, blocks: Tensor) -> Generator[Tensor]:
+        """Show the rows of all these blocks, window by window; yields the blocks in each.
+
+        They stand from ``n_carried`` on, in the order of the file.
+        """
+        n_windows = -(-len(blocks) // self._n_blocks)
+        parts = [part.sort().values for part in blocks.tensor_split(n_windows)]
+        self._carried = {}
+        with ThreadPoolExecutor(1) as reader:
+            filled = reader.submit(self._fill, self._buffers[0], parts[0])
+            for i, part in enumerate(parts):
+                filled.result()
+                if i + 1 < len(parts):
+                    filled = reader.submit(self._fill, self._buffers[(i + 1) % 2], parts[i + 1])
+                self._show(self._buffers[i % 2])
+                yield part
+
+    def carry(self, index: Tensor) -> None:
+        """Rows of this window that are to come first in the next one."""
+        parts = {name: getattr(self, name) for name in self._buffers[0]}
+        self._carried = {name: part[index.to(part.device)] for name, part in parts.items()}
+
+    def _show(self, buffer: dict[str, Tensor]) -> None:
+        for name, part in buffer.items():
+            if self._on_device or name != "values":
+                part = part.to(self.device)
+            if name in self._carried:
+                part[: len(self._carried[name])] = self._carried[name]
+            setattr(self, name, part)
+
+    def _fill(self, buffer: dict[str, Tensor], blocks: Tensor) -> None:
+        arrays = {name: part.numpy() for name, part in buffer.items()}
+        begin = self.n_carried
+        for start in (blocks * self._length).tolist():
+            part = slice(start, min(start + self._length, len(self)))
+            rows = dense_rows(self._X, part)
+            into = slice(begin, begin + len(rows))
+            self._scaler.transform(rows, arrays["values"][into])
+            if self._weights is not None:
+                arrays["weights"][into] = self._weights[part]
+            if "keys" in arrays:
+                arrays["keys"][into] = content_keys(rows)
+            begin = into.stop
+
+
+def scaled_rows(
+    X: Any,
+    weights: np.ndarray | None,
+    scaler: Scaler,
+    dtype: torch.dtype,
+    device: torch.device,
+    keyed: bool,
+    length: int | None,
+    n_members: int,
+    batch_size: int,
+) -> Rows:
+    """The rows to train on, loaded, or in blocks of a ``length``."""
+    if length is None:
+        return load_rows(X, weights, scaler, dtype, device, keyed)
+    return StreamedRows(X, weights, scaler, dtype, device, keyed, length, n_members, batch_size)

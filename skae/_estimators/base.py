@@ -1,0 +1,238 @@
+"""What all estimators share: fit, partial_fit, tags, the fitted network."""
+
+import copy
+import functools
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from skae._data.spec import InputSpec
+from skae._data.types import FloatArray, MatrixLike
+from skae._estimators.callbacks import CallbackSupportMixin, train_watched
+from skae._estimators.fitting import Prepared, prepare
+from skae._estimators.inputs import check_rows, weighted_rows
+from skae._estimators.parameters import AutoencoderParameters
+from skae._estimators.shared_fits import already_fitted
+from skae._estimators.sklearn_private import fit_context
+from skae._model.model import Model
+from skae._training.plan import SavedState
+from skae._training.stack import Job
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_E = TypeVar("_E")
+
+
+def all_or_nothing(
+    method: Callable[Concatenate[_E, _P], _R],
+) -> Callable[Concatenate[_E, _P], _R]:
+    """On any error, and on Ctrl-C, leave the estimator as it was before the call."""
+
+    @functools.wraps(method)
+    def guarded(self: _E, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        before = dict(vars(self))
+        try:
+            return method(self, *args, **kwargs)
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    return guarded
+
+
+class BaseAutoencoder(CallbackSupportMixin, AutoencoderParameters):
+    """Base of the estimators; not for use by itself."""
+
+    # What a fit leaves behind, by type: what skae.io stores. What is not in every fitted
+    # estimator is named there.
+    _fitted_types: dict[str, Any] = {
+        "n_features_in_": int,
+        "feature_names_in_": np.ndarray,
+        "n_components_": int,
+        "n_iter_": int,
+        "loss_curve_": list[float],
+        "validation_loss_curve_": list[float] | None,
+        "best_loss_": float,
+        "_input": InputSpec,
+        "_model": Model,
+        "_train_state": SavedState,
+        "_sklearn_output_config": dict[str, str],
+    }
+
+    n_components_: int
+    n_features_in_: int
+    loss_curve_: list[float]
+    validation_loss_curve_: list[float] | None
+    _model: Model
+    _train_state: SavedState
+
+    @all_or_nothing
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: MatrixLike, y: Any = None, sample_weight: Any = None) -> Self:
+        """Fit the autoencoder.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+            Training rows, in memory or in a file that is sliced by rows; NaN means missing.
+        y : None
+            Ignored, present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row in the loss, in the scaling and in the thresholds.
+            Rows of weight zero are left out.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data is unusable, or if training diverges
+            (:class:`skae.exceptions.DivergenceError`). The estimator is then as
+            it was before the call.
+        """
+        resume = self.warm_start and self._is_fitted()
+        if resume or not already_fitted(self, X, sample_weight):
+            self._fit(X, y, sample_weight, resume=resume)
+        return self
+
+    @all_or_nothing
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: MatrixLike, y: Any = None, sample_weight: Any = None) -> Self:
+        """Train for one pass over a batch of rows, going on from where training stands.
+
+        The first call on an unfitted estimator fits the scaling and draws the
+        weights; later calls keep the scaling and continue with the optimizer's
+        moments, also after a pickle. The learning rate is constant.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+            Training rows, in memory or in a file that is sliced by rows; NaN means missing.
+        y : None
+            Ignored, present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`fit`, and if a parameter of the network changed since the last call.
+        """
+        # scikit-learn validates parameters in the first call alone.
+        self._validate_params()
+        self._fit(X, y, sample_weight, resume=self._is_fitted(), one_pass=True)
+        return self
+
+    @all_or_nothing
+    @fit_context(prefer_skip_nested_validation=True)
+    def _fit_recorded(
+        self, X: MatrixLike, y: Any, sample_weight: Any, record: Callable[[Job], None]
+    ) -> None:
+        """As :meth:`fit`; ``record`` sees what is to be trained before it is."""
+        resume = self.warm_start and self._is_fitted()
+        self._fit(X, y, sample_weight, resume=resume, record=record)
+
+    def _fit(
+        self,
+        X: MatrixLike,
+        y: Any,
+        sample_weight: Any,
+        *,
+        resume: bool,
+        one_pass: bool = False,
+        record: Callable[[Job], None] | None = None,
+    ) -> None:
+        prepared = prepare(self, X, sample_weight, resume=resume, one_pass=one_pass)
+        if record is not None:
+            record(prepared.job)
+        train_watched(self, prepared, (X, y, sample_weight))
+        self._keep(prepared, append=one_pass and resume)
+
+    @property
+    def encoder_(self) -> nn.Module:
+        """The encoder as a torch module, from scaled rows to latents."""
+        return self._modules()[0]
+
+    @property
+    def decoder_(self) -> nn.Module:
+        """The decoder as a torch module, from latents to scaled rows.
+
+        Logits for "log_loss"; of pixels, they are not yet cut off at the ends of their range.
+        """
+        return self._modules()[1]
+
+    @property
+    def device_(self) -> str:
+        """The device that holds the fitted network."""
+        check_is_fitted(self)
+        return str(self._model.network.device)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_components_
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return self._is_fitted()
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
+        tags.input_tags.three_d_array = True
+        tags.requires_fit = True
+        return tags
+
+    def _is_fitted(self) -> bool:
+        return hasattr(self, "_model")
+
+    def _modules(self) -> tuple[nn.Module, nn.Module]:
+        check_is_fitted(self)
+        with torch.inference_mode(False), torch.no_grad():
+            return cast(tuple[nn.Module, nn.Module], self._model.network.modules())
+
+    def _check_X(self, X: MatrixLike, reset: bool = False) -> Any:
+        """Rows as an array of numbers, a source or a CSR matrix, in the caller's dtype."""
+        return check_rows(self, X, reset)
+
+    def _training_rows(
+        self, X: MatrixLike, sample_weight: Any, reset: bool
+    ) -> tuple[Any, FloatArray | None]:
+        """What is trained on: the rows of positive weight."""
+        return weighted_rows(self._check_X(X, reset), sample_weight)
+
+    def _attributes_of(self, model: Model) -> dict[str, Any]:
+        """Fitted attributes of an estimator that could predict with this model now."""
+        names = ("n_features_in_", "feature_names_in_", "_input")
+        return {name: getattr(self, name) for name in names if hasattr(self, name)} | {
+            "_model": copy.deepcopy(model),
+            "n_components_": self._n_latents(model.n_features),
+        }
+
+    def _keep(self, prepared: Prepared, append: bool = False) -> None:
+        """Take what was trained; ``append`` goes on with the loss curve."""
+        monitor = prepared.job.monitor
+        self._model = prepared.model()
+        self._train_state = prepared.job.state.to_arrays()
+        self.n_components_ = self._n_latents(self._model.n_features)
+        losses = [sum(loss) / len(loss) for loss in monitor.losses]
+        self.loss_curve_ = [*self.loss_curve_, *losses] if append else losses
+        validation_losses = [sum(loss) / len(loss) for loss in monitor.validation_losses]
+        self.validation_loss_curve_ = validation_losses or None
+        self.best_loss_ = min(self.validation_loss_curve_ or self.loss_curve_)
+        self.n_iter_ = len(self.loss_curve_)
+
+    def _settle(self) -> None:
+        """Compute what of the fit was put off until it is asked for."""

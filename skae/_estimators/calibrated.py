@@ -1,0 +1,165 @@
+"""Detectors: which rows their members are trained on, and what calibrates their scores."""
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+
+from skae._anomaly.calibration import calibrated
+from skae._anomaly.images import ImageScorer, most_images
+from skae._anomaly.rows import Scorer
+from skae._anomaly.thresholds import Typical
+from skae._data.streamed import Blocks, sample_rows
+from skae._data.types import FloatArray
+from skae._estimators.base import BaseAutoencoder
+from skae._estimators.fitting import Prepared
+from skae._estimators.parameters import Autos
+from skae._model.model import Model
+from skae._runtime.randomness import SCORE_STREAM, subsamples
+from skae._runtime.tuning import (
+    CALIBRATION_ROWS,
+    DETECTOR_EPOCHS,
+    IMAGE_DETECTOR_EPOCHS,
+    MEMBER_ROWS,
+    MEMBER_SHARE,
+    MEMBER_SHARE_OF_IMAGES,
+    MEMBER_SHARE_OF_MANY,
+    ROWS_FOR_ALL_MEMBERS,
+)
+from skae._training import auto
+from skae._training.plan import TrainingPlan
+
+
+class CalibratedDetector(BaseAutoencoder):
+    """Members on rows of their own, and calibrated scores; not for use by itself."""
+
+    _fitted_types = {
+        **BaseAutoencoder._fitted_types,
+        "offset_": float,
+        "n_estimators_": int,
+        "_seeds": tuple[int, ...],
+        "_typical": Typical,
+        "_scorer": Scorer | ImageScorer | None,
+        "_pixel_threshold": float | None,
+    }
+
+    contamination: Any
+    anomaly_score: str
+    n_estimators: Any
+    max_samples: Any
+
+    offset_: float
+    n_estimators_: int
+    _seeds: tuple[int, ...]
+    _typical: Typical
+    _scorer: Scorer | ImageScorer | None
+    _pixel_threshold: float | None
+
+    def _n_members(self) -> int:
+        is_dense = isinstance(self.network, str) and self.network in ("auto", "mlp")
+        if isinstance(self.n_estimators, str):
+            return 4 if is_dense else 1
+        if self.n_estimators > 1 and not is_dense:
+            raise ValueError(
+                f"n_estimators={self.n_estimators!r} autoencoders are trained in one pass by the "
+                f"dense network only. Pass n_estimators=1 with network={self.network!r}."
+            )
+        return int(self.n_estimators)
+
+    def _n_rows_of_member(self, n_rows: int) -> int:
+        size = self.max_samples
+        if isinstance(size, str):
+            return self._auto_samples(n_rows)
+        if isinstance(size, Integral):
+            return min(int(size), n_rows)
+        return max(1, int(size * n_rows))
+
+    def _auto_samples(self, n_rows: int) -> int:
+        if n_rows <= ROWS_FOR_ALL_MEMBERS:
+            return n_rows
+        if self._input.image_shape is not None:
+            # What is usual at each place of an image takes many held-out images to know.
+            share = MEMBER_SHARE_OF_IMAGES if self._is_of_places() else MEMBER_SHARE
+            return int(share * n_rows)
+        # Few rows hold few outliers to be learned.
+        most = max(MEMBER_ROWS, MEMBER_SHARE_OF_MANY * n_rows)
+        return int(min(MEMBER_SHARE * n_rows, most))
+
+    def _is_of_places(self) -> bool:
+        """Whether images are scored by their most unusual place."""
+        return self.anomaly_score == "auto" and self._input.image_shape is not None
+
+    def _autos(self) -> Autos:
+        # Long training learns the outliers too, and the training rows by heart. PCA knows
+        # outlying rows as well, and found them a little worse; of images, few steps from a
+        # random start leave a poor reconstruction.
+        if self._input.image_shape is None:
+            return Autos(
+                init="random",
+                layers=auto.detector_layers,
+                scaling="mixed",
+                most_epochs=DETECTOR_EPOCHS,
+                limited=False,
+            )
+        plain = Autos(init="random", most_epochs=IMAGE_DETECTOR_EPOCHS, limited=False)
+        if not self._is_of_places():
+            return plain
+        rate = auto.image_detector_rate(self._input.n_features)
+        return plain._replace(init="pca", learning_rate=rate)
+
+    def _score_samples(self, rows: Any) -> FloatArray:
+        model, scorer = self._model, self._scorer
+        if scorer is None:
+            return -model.losses(rows)
+        return -model.map(rows, lambda batch: scorer.outlyingness(model.coded(batch)))
+
+    def _attributes_of(self, model: Model) -> dict[str, Any]:
+        # While training goes on, there is no calibration yet.
+        return super()._attributes_of(model) | {"_scorer": None, "offset_": 0.0}
+
+    def _keep(self, prepared: Prepared, append: bool = False) -> None:
+        super()._keep(prepared, append)
+        plan, n_rows = prepared.job.plan, prepared.X.shape[0]
+        self._seeds, self.n_estimators_ = plan.seeds, len(plan.seeds)
+        some = self._calibration_rows(prepared.X, plan.block_length)
+        trained = _trained_on(plan, n_rows, some)
+        self._calibrate(prepared.X, prepared.weights, some, trained)
+
+    def _calibration_rows(self, X: Any, length: int | None) -> torch.Tensor:
+        """Indices of the rows that calibrate."""
+        n_rows, n_features = X.shape
+        n_some = CALIBRATION_ROWS
+        if self._is_of_places():
+            n_some = min(n_some, most_images(n_features, len(self._seeds)))
+        return sample_rows(n_rows, n_some, length, self._seeds[0], SCORE_STREAM)
+
+    def _calibrate(
+        self, X: Any, weights: FloatArray | None, some: torch.Tensor, trained: torch.Tensor
+    ) -> None:
+        """Fit what scores latents and residuals, and the threshold.
+
+        ``trained`` tells which members were trained on each of ``some`` rows.
+        """
+        sample = X if len(some) == X.shape[0] else X[some.numpy()]
+        own = np.ones(len(some)) if weights is None else weights[some.numpy()]
+        shape = self._input.image_shape
+        found = calibrated(
+            self._model, sample, own, trained, self.anomaly_score, self._seeds, shape
+        )
+        self._scorer, self._typical = found.scorer, found.typical
+        self._pixel_threshold = found.pixel_threshold
+        self.offset_ = found.offset
+        if not isinstance(self.contamination, str):
+            share = float(self.contamination)
+            self.offset_ = found.offset_of_share(self._score_samples(X), weights, share)
+
+
+def _trained_on(plan: TrainingPlan, n_rows: int, some: torch.Tensor) -> torch.Tensor:
+    """Which members were trained on each of some rows, (K, len(some))."""
+    n_own = plan.max_samples or n_rows
+    if plan.block_length is not None:
+        return Blocks(n_rows, plan.block_length, n_own, plan.seeds).owns(some)
+    own = subsamples(n_rows, n_own, plan.seeds)
+    trained = torch.zeros(len(own), n_rows, dtype=torch.bool).scatter_(1, own, True)
+    return trained[:, some]

@@ -1,0 +1,191 @@
+"""A fit in its steps: validate, scale, build; train; what is trained becomes a model."""
+
+import dataclasses
+import functools
+from numbers import Integral
+from typing import Any
+
+import torch
+
+from skae._data.convert import weighted_chunks
+from skae._data.loaded import Rows, load_rows
+from skae._data.scale import Scaler, fit_pixel_scaler, fit_scaler, needs_all_rows
+from skae._data.streamed import block_length, sampled, scaled_rows, scaling_sample
+from skae._data.types import FloatArray, MatrixLike
+from skae._model.model import Model
+from skae._networks.conv import BUILDERS
+from skae._networks.dense import DenseNetwork
+from skae._networks.factory import Network, Spec, as_dtype, copied, differences, initialize
+from skae._networks.principal import start_as_pca
+from skae._runtime.device import computing, resolve_device, resolve_precision, trains_exactly
+from skae._runtime.randomness import START_STREAM
+from skae._runtime.tuning import START_ROWS
+from skae._training.monitor import Monitor
+from skae._training.plan import TrainingPlan, TrainState
+from skae._training.stack import Job
+
+
+@dataclasses.dataclass
+class Prepared:
+    """What is to be trained, and what else a fitted estimator is made of.
+
+    Attributes
+    ----------
+    X : array, source or CSR matrix of shape (n_samples, n_features)
+        The checked rows of positive weight.
+    weights : ndarray of shape (n_samples,) or None
+    scaler : Scaler
+    job : Job
+    loss : str
+    dtype : torch.dtype
+        Of the results.
+    """
+
+    X: Any
+    weights: FloatArray | None
+    scaler: Scaler
+    job: Job
+    loss: str
+    dtype: torch.dtype
+
+    def model(self) -> Model:
+        """The model as training has it now."""
+        with computing(self.job.network.device, 0.0):
+            network = as_dtype(self.job.network, self.dtype)
+            return Model(network, self.scaler, self.loss, self.X.shape[1])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Setting:
+    """What the parameters stand for, given the rows."""
+
+    spec: Spec
+    plan: TrainingPlan
+    device: torch.device
+    dtype: torch.dtype
+    train_dtype: torch.dtype
+    starts_as_pca: bool
+
+
+def prepare(
+    estimator: Any, X: MatrixLike, sample_weight: Any, *, resume: bool, one_pass: bool
+) -> Prepared:
+    """All of a fit up to the training.
+
+    Parameters
+    ----------
+    estimator : BaseAutoencoder
+    X, sample_weight
+        As the caller passed them.
+    resume : bool
+        Whether to go on from the estimator's network and moments.
+    one_pass : bool
+        Whether to train for one epoch at a constant rate.
+    """
+    if resume or one_pass:
+        _check_size_is_known(estimator)
+    rows, weights = estimator._training_rows(X, sample_weight, reset=not resume)
+    setting = _setting(estimator, rows, one_pass)
+    scaler = _scaler(estimator, rows, weights, setting.plan, resume)
+    job = _job(estimator, rows, weights, scaler, setting, resume)
+    return Prepared(rows, weights, scaler, job, estimator.loss, setting.dtype)
+
+
+def _check_size_is_known(estimator: Any) -> None:
+    if not isinstance(estimator.n_components, (str, Integral)):
+        raise ValueError(
+            f"n_components={estimator.n_components!r} is a share of the variance, by which fit "
+            f"chooses a size. Pass a whole number, or train what truncate(n_components_) gives."
+        )
+
+
+def _setting(estimator: Any, X: Any, one_pass: bool) -> _Setting:
+    n_rows, n_features = X.shape
+    device = resolve_device(estimator.device)
+    dtype, product_dtype = resolve_precision(estimator.precision, device)
+    spec = estimator._network_spec(n_features)
+    starts_as_pca = estimator._starts_as_pca(spec)
+    plan = estimator._plan(n_rows, product_dtype, one_pass, starts_as_pca)
+    plan = dataclasses.replace(plan, block_length=block_length(X, dtype, len(plan.seeds)))
+    train_dtype = dtype
+    # Convolutions have no fast kernels in float64.
+    if trains_exactly(n_rows, plan.batch_size, device) and estimator.network not in BUILDERS:
+        train_dtype = torch.float64
+        plan = dataclasses.replace(plan, product_dtype=train_dtype)
+    return _Setting(spec, plan, device, dtype, train_dtype, starts_as_pca)
+
+
+def _scaler(
+    estimator: Any, X: Any, weights: FloatArray | None, plan: TrainingPlan, resume: bool
+) -> Scaler:
+    if resume:
+        return estimator._model.scaler.widened(weighted_chunks(X, None))
+    scaling = estimator.scaling
+    if needs_all_rows(scaling):
+        X, weights = scaling_sample(X, weights, plan.block_length, plan.seeds[0])
+    chunks = functools.partial(weighted_chunks, X, weights)
+    bounded, given = estimator.loss == "log_loss", estimator._input
+    if given.is_patch or (estimator.network in BUILDERS and scaling == "auto"):
+        return fit_pixel_scaler(scaling, chunks, bounded, given.network_shape[0])
+    autos = estimator._autos()
+    return fit_scaler(scaling, chunks, bounded, autos.scaling, autos.limited)
+
+
+def _job(
+    estimator: Any,
+    X: Any,
+    weights: FloatArray | None,
+    scaler: Scaler,
+    setting: _Setting,
+    resume: bool,
+) -> Job:
+    """Network and scaled rows."""
+    plan, dtype, device = setting.plan, setting.train_dtype, setting.device
+    with computing(device, 0.0):
+        if resume:
+            network = _resumed_network(estimator, setting)
+            state = TrainState.from_arrays(estimator._train_state, network.parameters)
+        else:
+            network, state = initialize(setting.spec, plan.seeds, dtype, device), TrainState()
+    order = (plan.block_length, len(plan.seeds), plan.batch_size)
+    rows = scaled_rows(X, weights, scaler, dtype, device, estimator._draws(), *order)
+    if not resume:
+        _check_targets(estimator, rows)
+        if setting.starts_as_pca:
+            _start_as_pca(network, X, weights, scaler, plan)
+    return Job(network, rows, plan, state, Monitor(plan, network))
+
+
+def _resumed_network(estimator: Any, setting: _Setting) -> Network:
+    """A copy of the fitted network, to be trained on."""
+    old, spec = estimator._model.network, setting.spec
+    if spec != old.spec or setting.dtype != old.parameters.dtype:
+        raise ValueError(
+            f"The network changed since the last fit: {differences(old.spec, spec)}. "
+            "Pass warm_start=False, or clone the estimator, to train a new network."
+        )
+    return copied(old, spec, setting.device, setting.train_dtype)
+
+
+def _start_as_pca(
+    network: Network, X: Any, weights: FloatArray | None, scaler: Scaler, plan: TrainingPlan
+) -> None:
+    """Let the network begin as PCA of the rows, or of some of them."""
+    assert isinstance(network, DenseNetwork)
+    place = plan.block_length, plan.seeds[0], START_STREAM
+    some, own = sampled(X, weights, START_ROWS, *place)
+    cpu = torch.device("cpu")
+    rows = load_rows(some, own, scaler, network.parameters.dtype, cpu, False)
+    with computing(cpu, 2.0 * rows.values.numel() * X.shape[1]):
+        start_as_pca(network, rows.values, rows.weights, plan.seeds)
+
+
+def _check_targets(estimator: Any, rows: Rows) -> None:
+    if estimator.loss != "log_loss":
+        return
+    low, high = rows.low_and_high()
+    if float(low.min()) < 0.0 or float(high.max()) > 1.0 + 1e-6:
+        raise ValueError(
+            f"loss='log_loss' needs values in [0, 1]; scaled by scaling={estimator.scaling!r} they "
+            f"lie in [{float(low.min()):g}, {float(high.max()):g}]. Pass scaling='minmax'."
+        )

@@ -1,0 +1,127 @@
+"""Where in an image the anomaly is: maps and boxes."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from skae._anomaly.images import ImageScorer
+from skae._anomaly.maps import boxes, loss_maps, smoothed
+from skae._data.convert import image_shape_of
+from skae._data.types import FloatArray, MatrixLike
+from skae._estimators.calibrated import CalibratedDetector
+
+# Images whose maps are made at once on the way to boxes.
+_MAPS_AT_ONCE = 256
+
+
+class ImageDetection(CalibratedDetector):
+    """Methods of a detector for images; not for use by itself."""
+
+    def anomaly_map(self, X: MatrixLike, smoothing: float | None = None) -> FloatArray:
+        """Return maps of where in an image the anomaly is.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width) or \
+                (n_samples, height, width, channels)
+            Images, of the shape of those in the fit.
+        smoothing : float, default=None
+            Standard deviation of the Gaussian that smooths the maps, in pixels. None
+            is 0 with ``anomaly_score="auto"``, whose maps are smooth, else a 32nd of the
+            shorter side.
+
+        Returns
+        -------
+        maps : ndarray of shape (n_samples, height, width)
+            Higher is more anomalous. With ``anomaly_score="auto"`` an image's
+            ``score_samples`` is minus the maximum of its map, and pixels above
+            ``-offset_`` are anomalous. With any other the map is the loss of the
+            pixels, and its mean the image's mean loss.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If ``X`` holds rows or images of another shape, or ``smoothing`` is negative.
+        """
+        check_is_fitted(self)
+        rows, shape = self._check_images_of_map(X, "anomaly_map")
+        return self._maps(rows, shape, smoothing)
+
+    def detect(
+        self, X: MatrixLike, threshold: float | None = None, smoothing: float | None = None
+    ) -> list[NDArray[np.float64]]:
+        """Return boxes around the defects of images.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width) or \
+                (n_samples, height, width, channels)
+            Images, of the shape of those in the fit.
+        threshold : float, default=None
+            Pixels of the :meth:`anomaly_map` above it are anomalous. None takes one that
+            is calibrated on the training images, on those that were held out where there
+            are: ``-offset_`` with ``anomaly_score="auto"``, so that an image has boxes if,
+            and only if, ``predict`` gives -1; else what ``contamination="auto"`` would take
+            for the maxima of maps. Pixels below half of their map's maximum are then left
+            out.
+        smoothing : float, default=None
+            As in :meth:`anomaly_map`; the threshold is calibrated for None.
+
+        Returns
+        -------
+        boxes : list of ndarray of shape (n_boxes, 5)
+            One array an image: top, left, bottom and right (bottom and right
+            excluded) of each connected region, and the map's maximum in it; the
+            highest first.
+
+        Raises
+        ------
+        ImportError
+            If scikit-image is not installed (``pip install "skae[image]"``).
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If ``X`` holds rows or images of another shape, ``smoothing`` is negative or
+            ``threshold`` is NaN.
+        """
+        check_is_fitted(self)
+        rows, shape = self._check_images_of_map(X, "detect")
+        if threshold is not None and np.isnan(threshold):
+            raise ValueError(f"threshold={threshold!r} must be a number, or None.")
+        of_places = isinstance(self._scorer, ImageScorer)
+        lowest = -self.offset_ if of_places else self._pixel_threshold
+        assert lowest is not None, "the fit was on images"
+
+        def found(anomaly_map: FloatArray) -> NDArray[np.float64]:
+            # Around a strong defect, coarse octaves are unusual far away from it.
+            half = max(lowest, float(anomaly_map.max()) / 2)
+            return boxes(anomaly_map, half if threshold is None else threshold)
+
+        parts = (rows[i : i + _MAPS_AT_ONCE] for i in range(0, rows.shape[0], _MAPS_AT_ONCE))
+        maps = (self._maps(part, shape, smoothing) for part in parts)
+        return [found(anomaly_map) for some in maps for anomaly_map in some]
+
+    def _check_images_of_map(self, X: MatrixLike, method: str) -> tuple[Any, tuple[int, ...]]:
+        shape = image_shape_of(X)
+        if shape is None:
+            raise ValueError(
+                f"{method} needs an array of images (n_samples, height, width[, channels]), but "
+                "X holds rows. Reshape them, and fit on images or with image_shape."
+            )
+        return self._check_X(X), shape
+
+    def _maps(self, rows: Any, shape: tuple[int, ...], smoothing: float | None) -> FloatArray:
+        """Anomaly maps of images, as rows, of a shape."""
+        if smoothing is not None and not 0 <= smoothing < np.inf:
+            raise ValueError(
+                f"smoothing={smoothing!r} must be a number of pixels of at least 0, or None."
+            )
+        model, scorer = self._model, self._scorer
+        if isinstance(scorer, ImageScorer):
+            maps = model.map(rows, lambda batch: scorer.maps(model.coded(batch)))
+            return smoothed(maps, smoothing or 0.0)
+        return loss_maps(model.contributions(rows).reshape(-1, *shape), smoothing)

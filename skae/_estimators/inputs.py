@@ -1,0 +1,84 @@
+"""From what the caller passes to checked rows, weights and latents."""
+
+import math
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+
+from skae._data.convert import as_rows, image_shape_of
+from skae._data.sources import source_of
+from skae._data.spec import InputSpec, with_channels
+from skae._data.types import FloatArray, MatrixLike
+from skae._estimators.sklearn_private import check_sample_weight
+
+
+def check_rows(estimator: Any, X: MatrixLike, reset: bool = False) -> Any:
+    """Rows as an array of numbers, a source or a CSR matrix, in the caller's dtype.
+
+    With ``reset`` their shape and names are those of the fit, else they are compared with these.
+    """
+    if (source := source_of(X)) is None:
+        return _check_array(estimator, X, reset)
+    _check_array(estimator, np.asarray(X[:1]), reset)  # scikit-learn would read all of it.
+    return source
+
+
+def _check_array(estimator: Any, X: MatrixLike, reset: bool) -> Any:
+    shape = image_shape_of(X)
+    if shape is not None:
+        return _check_images(estimator, X, shape, reset)
+    rows = validate_data(
+        estimator, X, reset=reset, accept_sparse="csr", dtype="numeric", ensure_all_finite=False
+    )
+    if reset:
+        estimator._input = InputSpec(rows.shape[1], estimator._given_shape())
+    # scikit-learn converts objects, but not those of a polars frame with text in it.
+    return rows.astype(np.float64) if rows.dtype.kind == "O" else rows
+
+
+def _check_images(estimator: Any, X: MatrixLike, shape: tuple[int, ...], reset: bool) -> Any:
+    """Images (n, height, width[, channels]) as rows."""
+    expected = estimator._given_shape() or shape if reset else estimator._input.image_shape
+    if expected is None or with_channels(shape) != with_channels(expected):
+        wanted = expected or f"rows of {estimator._input.n_features} features"
+        raise ValueError(
+            f"X holds images of shape {shape}, but {type(estimator).__name__} expects {wanted}. "
+            f"Pass such data, or fit on images of this shape, with image_shape=None."
+        )
+    if reset:
+        estimator._input = InputSpec(math.prod(shape), expected, as_rows=False)
+        estimator.n_features_in_ = estimator._input.n_features
+        if hasattr(estimator, "feature_names_in_"):
+            del estimator.feature_names_in_
+    return as_rows(check_image_array(X))
+
+
+def check_image_array(X: MatrixLike) -> Any:
+    """Images as an array of numbers, or the file that holds them."""
+    some = X if source_of(X) is None else np.asarray(X[:1])
+    checked = check_array(some, dtype="numeric", allow_nd=True, ensure_all_finite=False)
+    return checked if some is X else X
+
+
+def check_latents(estimator: Any, Z: MatrixLike) -> FloatArray:
+    """Latents as an array; a ValueError if they are not as many as those of the fit."""
+    check_is_fitted(estimator)
+    Z = check_array(Z, dtype=[np.float32, np.float64])
+    if Z.shape[1] != estimator.n_components_:
+        raise ValueError(
+            f"Z has {Z.shape[1]} columns, but {type(estimator).__name__} was fitted with "
+            f"n_components_={estimator.n_components_}. Pass what transform returned."
+        )
+    return Z
+
+
+def weighted_rows(X: Any, sample_weight: Any) -> tuple[Any, FloatArray | None]:
+    """The rows that have a positive weight, with their weights."""
+    if sample_weight is None:
+        return X, None
+    weights = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    positive = weights > 0
+    if not positive.any():
+        raise ValueError("Sample weights must contain at least one non-zero number; all are zero.")
+    return (X, weights) if positive.all() else (X[positive], weights[positive])

@@ -1,0 +1,263 @@
+"""The parameters that all estimators share, and the network and training plan they stand for."""
+
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import torch
+from sklearn.base import BaseEstimator
+
+from skae._data.spec import InputSpec, sizes_of
+from skae._estimators.sklearn_private import HasMethods, Interval, StrOptions, refuse_booleans
+from skae._networks.activations import ACTIVATIONS
+from skae._networks.conv import image_builder
+from skae._networks.dense import DenseSpec
+from skae._networks.factory import Spec
+from skae._networks.modules import ModuleSpec
+from skae._networks.principal import passes_lines
+from skae._runtime.randomness import draw_seed, member_seeds
+from skae._runtime.tuning import EPOCHS_FROM_PCA, LEARNING_RATE, MOST_EPOCHS
+from skae._training import auto
+from skae._training.losses import LOSSES
+from skae._training.optimizers import OPTIMIZERS
+from skae._training.plan import SCHEDULES, TrainingPlan
+
+
+class Autos(NamedTuple):
+    """What "auto" stands for, where estimators differ.
+
+    Attributes
+    ----------
+    init : str
+        For networks that can start as PCA.
+    layers : callable
+        From a number of features to the hidden layers.
+    scaling : str
+        For features that do not look like pixels.
+    learning_rate : float
+    most_epochs : int
+    limited : bool
+        Whether rows are rebuilt within the limits of features that look like pixels.
+    """
+
+    init: str = "pca"
+    layers: Callable[[int], tuple[int, ...]] = auto.hidden_layer_sizes
+    scaling: str = "standard"
+    learning_rate: float = LEARNING_RATE
+    most_epochs: int = MOST_EPOCHS
+    limited: bool = True
+
+
+class AutoencoderParameters(BaseEstimator):
+    """The constructor's contract; not for use by itself."""
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "n_components": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "hidden_layer_sizes": [
+            StrOptions({"auto"}),
+            "array-like",
+            Interval(Integral, 1, None, closed="left"),
+        ],
+        "network": [StrOptions({"auto", "mlp", "conv"}), callable],
+        "image_shape": [None, "array-like"],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "loss": [StrOptions(set(LOSSES))],
+        "scaling": [
+            StrOptions({"auto", "standard", "common", "minmax", "robust", "mixed"}),
+            HasMethods(["fit", "transform", "inverse_transform"]),
+            None,
+        ],
+        "normalization": [StrOptions({"auto", "batch", "layer"}), None],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "latent_l1": [Interval(Real, 0, None, closed="left")],
+        "init": [StrOptions({"auto", "pca", "random"})],
+        "optimizer": [StrOptions(set(OPTIMIZERS))],
+        "learning_rate": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "lr_schedule": [StrOptions(set(SCHEDULES))],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), None],
+        "early_stopping": [StrOptions({"auto"}), "boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "warm_start": ["boolean"],
+        "random_state": ["random_state"],
+        "device": [str],
+        "precision": [StrOptions({"float32", "bfloat16", "float64", "auto"})],
+        "verbose": ["verbose"],
+    }
+
+    _input: InputSpec
+
+    def __init__(
+        self,
+        *,
+        n_components: Any = "auto",
+        hidden_layer_sizes: Any = "auto",
+        network: Any = "auto",
+        image_shape: Any = None,
+        activation: str = "silu",
+        loss: str = "squared_error",
+        scaling: Any = "auto",
+        normalization: str | None = "auto",
+        dropout: float = 0.0,
+        weight_decay: float = 0.0,
+        latent_l1: float = 0.0,
+        init: str = "auto",
+        optimizer: str = "adam",
+        learning_rate: Any = "auto",
+        lr_schedule: str = "one_cycle",
+        batch_size: Any = "auto",
+        max_epochs: Any = "auto",
+        tol: float = 1e-4,
+        n_iter_no_change: int | None = 10,
+        early_stopping: Any = "auto",
+        validation_fraction: float = 0.1,
+        warm_start: bool = False,
+        random_state: Any = None,
+        device: str = "auto",
+        precision: str = "float32",
+        verbose: int = 0,
+    ) -> None:
+        self.n_components = n_components
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.network = network
+        self.image_shape = image_shape
+        self.activation = activation
+        self.loss = loss
+        self.scaling = scaling
+        self.normalization = normalization
+        self.dropout = dropout
+        self.weight_decay = weight_decay
+        self.latent_l1 = latent_l1
+        self.init = init
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.lr_schedule = lr_schedule
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.device = device
+        self.precision = precision
+        self.verbose = verbose
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        refuse_booleans(self)
+
+    # What estimators tell of themselves: the values here are those of the plainest one.
+
+    def _autos(self) -> Autos:
+        return Autos()
+
+    def _n_members(self) -> int:
+        """How many networks are trained in one pass."""
+        return 1
+
+    def _n_rows_of_member(self, n_rows: int) -> int:
+        """How many of the training rows each of them is trained on."""
+        return n_rows
+
+    def _draws(self) -> bool:
+        """Whether a row is changed at random each time it is seen."""
+        return self.dropout > 0
+
+    def _given_shape(self) -> tuple[int, ...] | None:
+        return None if self.image_shape is None else sizes_of("image_shape", self.image_shape)
+
+    def _n_latents(self, n_features: int) -> int:
+        if isinstance(self.n_components, str):
+            return auto.n_components(n_features)
+        return int(self.n_components)
+
+    # What the parameters stand for.
+
+    def _network_spec(self, n_features: int) -> Spec:
+        latents, hidden = self._n_latents(n_features), self.hidden_layer_sizes
+        if not isinstance(hidden, str):
+            hidden = sizes_of("hidden_layer_sizes", hidden)
+        builder = self._builder(hidden)
+        if builder is not None:
+            return ModuleSpec(builder, self._input.network_shape, latents)
+        return DenseSpec(
+            n_features,
+            self._autos().layers(n_features) if isinstance(hidden, str) else hidden,
+            (latents,) * self._n_members(),
+            self.activation,
+            None if self.normalization == "auto" else self.normalization,
+            float(self.dropout),
+        )
+
+    def _builder(self, hidden: Any) -> Callable[..., Any] | None:
+        """What builds the network's modules; None for the dense network."""
+        if callable(self.network) or self.network in ("auto", "mlp"):
+            return self.network if callable(self.network) else None
+        channels = None if isinstance(hidden, str) else hidden
+        settings = (self.activation, self.normalization, float(self.dropout))
+        return image_builder(self.network, self._input.image_shape, channels, *settings)
+
+    def _starts_as_pca(self, spec: Spec) -> bool:
+        able = isinstance(spec, DenseSpec) and passes_lines(spec) and self.loss != "log_loss"
+        if self.init == "pca" and not able:
+            raise ValueError(
+                "init='pca' needs a linear path through the network: network='mlp' with activation "
+                "'relu', 'silu' or 'gelu', without normalization, sparse latents and 'log_loss'. "
+                "Pass init='auto' to have it where it is possible."
+            )
+        return able and (self._autos().init if self.init == "auto" else self.init) == "pca"
+
+    def _plan(
+        self, n_rows: int, product_dtype: torch.dtype, one_pass: bool, starts_as_pca: bool
+    ) -> TrainingPlan:
+        n_rows, n_members = self._n_rows_of_member(n_rows), self._n_members()
+        batch_size = self.batch_size
+        if isinstance(batch_size, str):
+            batch_size = auto.batch_size(n_rows)
+        max_epochs = self.max_epochs
+        if isinstance(max_epochs, str):
+            max_epochs = self._auto_epochs(n_rows, int(batch_size), starts_as_pca)
+        rate = self.learning_rate
+        if isinstance(rate, str):
+            rate = self._autos().learning_rate
+        return TrainingPlan(
+            loss=self.loss,
+            optimizer=self.optimizer,
+            learning_rates=(float(rate),) * n_members,
+            weight_decays=(float(self.weight_decay),) * n_members,
+            lr_schedule="constant" if one_pass else self.lr_schedule,
+            batch_size=int(batch_size),
+            max_epochs=1 if one_pass else int(max_epochs),
+            tol=float(self.tol),
+            n_iter_no_change=self.n_iter_no_change,
+            early_stopping=not one_pass and self._holds_out(n_rows),
+            validation_fraction=float(self.validation_fraction),
+            latent_l1=float(self.latent_l1),
+            seeds=member_seeds(draw_seed(self.random_state), n_members),
+            product_dtype=product_dtype,
+            max_samples=n_rows,
+            image_shape=self._input.image_shape,
+        )
+
+    def _auto_epochs(self, n_rows: int, batch_size: int, starts_as_pca: bool) -> int:
+        most, draws = self._autos().most_epochs, self._draws()
+        if starts_as_pca and not draws:
+            most = min(most, EPOCHS_FROM_PCA)
+        return auto.max_epochs(n_rows, batch_size, draws, most)
+
+    def _holds_out(self, n_rows: int) -> bool:
+        """Whether rows are held out, to stop early."""
+        holds_out = self.early_stopping
+        if isinstance(holds_out, str):
+            holds_out = auto.early_stopping(n_rows, self.lr_schedule)
+        if holds_out and n_rows < 2:
+            raise ValueError(
+                "early_stopping=True holds rows out, but X has n_samples = 1. "
+                "Pass early_stopping=False."
+            )
+        return bool(holds_out)

@@ -1,0 +1,175 @@
+"""New rows: drawn from a density of the latents, or on the way from one row to another."""
+
+from numbers import Integral
+from typing import Any, Self, cast
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils.validation import check_is_fitted
+
+from skae._data.columns import Ranges, dtypes_of
+from skae._data.streamed import block_length, sampled
+from skae._data.types import FloatArray, MatrixLike, Output, RandomState
+from skae._estimators.base import BaseAutoencoder
+from skae._estimators.fitting import Prepared
+from skae._estimators.inputs import weighted_rows
+from skae._estimators.output import like_training_rows
+from skae._model.density import QUICK, Mixture, Pending, draw, fit_density
+from skae._runtime.randomness import DENSITY_STREAM, draw_seed
+from skae._runtime.tuning import DENSITY_ROWS
+
+
+class SamplingAutoencoder(BaseAutoencoder):
+    """What makes rows out of latents that no row was encoded to; not for use by itself."""
+
+    _fitted_types = {
+        **BaseAutoencoder._fitted_types,
+        "_density": Mixture | None,
+        "_ranges": Ranges,
+        "_dtypes": np.ndarray,
+    }
+
+    latent_density: Any
+    _density: Any
+
+    def sample(self, n_samples: int = 1, random_state: RandomState = None) -> Output:
+        """Draw new rows.
+
+        Latents are drawn from the density, and decoded.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of rows.
+        random_state : int, RandomState instance or None, default=None
+            Seed of the draws; None takes fresh entropy.
+
+        Returns
+        -------
+        X : ndarray or DataFrame of shape (n_samples, n_features_in_), or images
+            Rows like the training rows: in their units, dtypes and, column by column,
+            within the range seen; whole numbers where a column held no others. A
+            DataFrame if ``set_output`` asks for one.
+
+        Raises
+        ------
+        ValueError
+            If there is no density of the latents (``network="unet"``, or a truncated
+            copy whose density is an estimator of your own).
+        """
+        check_is_fitted(self)
+        n_samples = _count("n_samples", n_samples, 1)
+        self._settle()
+        if self._density is None:
+            raise ValueError(
+                f"There is no density of the {self.n_components_} latents to sample from. Use a "
+                f"network with a bottleneck, or fit a density with fit_density."
+            )
+        latents = draw(self._density, n_samples, np.random.default_rng(draw_seed(random_state)))
+        return self._restored(self._model.decode(latents))
+
+    def interpolate(self, a: MatrixLike, b: MatrixLike, steps: int = 10) -> Output:
+        """Rows on the straight way from one row to another, in the latents.
+
+        Parameters
+        ----------
+        a : array-like or DataFrame of shape (n_samples, n_features), or images
+            Where the ways begin.
+        b : array-like or DataFrame of the shape of ``a``
+            Where they end.
+        steps : int, default=10
+            Rows on each way, ends included; at least 2.
+
+        Returns
+        -------
+        X : ndarray or DataFrame of shape (n_samples * steps, n_features_in_), or images
+            One way after another, as :meth:`sample` gives rows. The ends are
+            reconstructions of ``a`` and ``b``.
+        """
+        check_is_fitted(self)
+        steps = _count("steps", steps, 2)
+        first, last = (self._model.encode(self._check_X(rows)) for rows in (a, b))
+        if first.shape != last.shape:
+            raise ValueError(
+                f"a has {len(first)} rows and b {len(last)}. Pass as many of one as of the other."
+            )
+        share = np.linspace(0, 1, steps, dtype=first.dtype)[:, None]
+        ways = (1 - share) * first[:, None] + share * last[:, None]
+        return self._restored(self._model.decode(ways.reshape(-1, first.shape[1])))
+
+    def fit_density(self, X: MatrixLike, y: Any = None, sample_weight: Any = None) -> Self:
+        """Fit the density of the latents on other rows, without training.
+
+        :meth:`sample` then draws rows like these: those of one class, say.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+            Rows.
+        y : None
+            Ignored, present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+        """
+        check_is_fitted(self)
+        self._validate_params()
+        if isinstance(self.latent_density, str) and self.latent_density == "prior":
+            raise ValueError(
+                "latent_density='prior' is not fitted. Set latent_density='gmm', say, before."
+            )
+        rows, weights = weighted_rows(self._check_X(X), sample_weight)
+        self._fit_density(rows, weights, draw_seed(self.random_state))
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A pickle holds what was learned from rows, and does not grow with their number.
+        self._settle()
+        return cast(dict[str, Any], super().__getstate__())
+
+    def _check_X(self, X: MatrixLike, reset: bool = False) -> Any:
+        rows = super()._check_X(X, reset)
+        if reset:
+            self._dtypes = np.array(dtypes_of(X, rows), dtype=object)
+        return rows
+
+    def _keep(self, prepared: Prepared, append: bool = False) -> None:
+        super()._keep(prepared, append)
+        self._choose_latents(prepared)
+        self._fit_density(prepared.X, prepared.weights, prepared.job.plan.seeds[0])
+
+    def _choose_latents(self, prepared: Prepared) -> None:
+        """Which of the trained latents are kept: all, unless the estimator says otherwise."""
+
+    def _fit_density(self, X: Any, weights: FloatArray | None, seed: int) -> None:
+        length = block_length(X, self._model.dtype, 1)
+        X, weights = sampled(X, weights, DENSITY_ROWS, length, seed, DENSITY_STREAM)
+        kind = self.latent_density
+        kind = kind if isinstance(kind, str) else clone(kind)
+        self._density, self._ranges = None, Ranges.of(X)
+        if self._has_bottleneck():
+            self._density = Pending(kind, self._model.encode(X), weights, seed)
+        if kind in QUICK:
+            self._settle()
+
+    def _settle(self) -> None:
+        # Who draws no rows pays for no mixture. Two threads at a time find the same one.
+        if isinstance(density := getattr(self, "_density", None), Pending):
+            self._density = fit_density(*density)
+
+    def _has_bottleneck(self) -> bool:
+        return True
+
+    def _restored(self, decoded: np.ndarray) -> Output:
+        """Decoded rows as rows like those in the training."""
+        return like_training_rows(self, self._ranges, self._dtypes, decoded)
+
+
+def _count(name: str, value: Any, least: int) -> int:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name}={value!r} must be a whole number of at least {least}.")
+    return int(value)

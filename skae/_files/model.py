@@ -1,0 +1,241 @@
+"""A model as a file has it, and whether all that an estimator learned fits together.
+
+That is checked by settings and shapes alone, before an array is read.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import numpy as np
+import torch
+
+from skae._anomaly.images import ImageScorer, octave_sizes
+from skae._anomaly.rows import Scorer, joint_width
+from skae._data.columns import Ranges, is_numeric
+from skae._data.scale import AffineScaler
+from skae._data.spec import InputSpec
+from skae._model.density import Mixture
+from skae._model.model import Model
+from skae._networks.activations import ACTIVATIONS
+from skae._networks.conv import ConvBuilder, UnetBuilder
+from skae._networks.dense import DenseSpec
+from skae._networks.factory import initialize, state_shapes
+from skae._networks.modules import ModuleNetwork, ModuleSpec
+from skae._training.losses import LOSSES
+
+# Most layers, stages or members of a network.
+_MOST_SIZES = 256
+
+_CHOICES: dict[str, Any] = {
+    "activation": ACTIVATIONS,
+    "normalization": (None, "batch", "layer"),
+    "loss": LOSSES,
+}
+
+
+@dataclass(frozen=True)
+class _Modules:
+    """A ``ModuleSpec`` as a file has it: without what builds the user's modules."""
+
+    builder: ConvBuilder | UnetBuilder | None
+    input_shape: tuple[int, ...]
+    n_components: int
+    n_nonzero: int | None
+    variational: bool
+
+
+class _Parameter(TypedDict):
+    """Name and shape of one parameter of the user's modules."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+class StoredModel(TypedDict):
+    """What a ``Model`` pickles, and the layout of the user's modules."""
+
+    spec: DenseSpec | _Modules
+    scaler: AffineScaler
+    loss: str
+    n_features: int
+    arrays: dict[str, np.ndarray]
+    layout: list[_Parameter]
+
+
+def stored_model(model: Model) -> dict[str, Any]:
+    """The model as a :class:`StoredModel`."""
+    state, layout = model.__getstate__(), []
+    spec = state["spec"]
+    if isinstance(spec, ModuleSpec):
+        assert isinstance(model.network, ModuleNetwork)
+        builder = spec.builder if isinstance(spec.builder, (ConvBuilder, UnetBuilder)) else None
+        layout = [] if builder else _layout(model.network)
+        spec = _Modules(**vars(spec) | {"builder": builder})
+    return state | {"spec": spec, "layout": layout}
+
+
+def _layout(network: ModuleNetwork) -> list[dict[str, Any]]:
+    named = network.pair.named_parameters()
+    return [{"name": name, "shape": tuple(value.shape)} for name, value in named]
+
+
+def rebuilt(stored: dict[str, Any], network: Callable | None, device: str) -> Model:
+    """The model, whose spec was checked."""
+    state = {k: v for k, v in stored.items() if k != "layout"}
+    model = Model.__new__(Model)
+    model.__setstate__(state | {"spec": _spec(stored["spec"], network), "device": device})
+    return model
+
+
+def _spec(stored: DenseSpec | _Modules, network: Callable | None) -> DenseSpec | ModuleSpec:
+    if isinstance(stored, DenseSpec):
+        return stored
+    builder = network if stored.builder is None else stored.builder
+    assert builder is not None
+    return ModuleSpec(**vars(stored) | {"builder": builder})
+
+
+def check_state(state: dict[str, Any], network: Callable | None) -> None:
+    """Whether all parts of a fitted estimator fit together; a ValueError if not."""
+    model, n_features = state["_model"], state["n_features_in_"]
+    _check_given(model, network)
+    _check_settings(vars(model["spec"]) | {"loss": model["loss"]})
+    _check_input(state["_input"], model, n_features)
+    n_latents, n_members = _check_network(model, network)
+    must(state["n_components_"] == n_latents, f"n_components_ must be {n_latents}")
+    if "feature_names_in_" in state:
+        names = state["feature_names_in_"]
+        must(names.dtype == object and len(names) == n_features, "feature names must be one each")
+    if "explained_variance_ratio_" in state:
+        check_arrays(state, {"explained_variance_ratio_": (n_latents,)})
+    if "_ranges" in state:
+        _check_density(state["_density"], n_latents)
+        _check_columns(state["_ranges"], state["_dtypes"], n_features)
+    weights = model["arrays"]["parameters"]
+    moments = state["_train_state"]["moments"]
+    must(moments.keys() <= {"first", "second"}, "the optimizer's moments have unknown names")
+    check_arrays(moments, dict.fromkeys(moments, weights.shape))
+    output = state.get("_sklearn_output_config", {})
+    must(output.keys() <= {"transform"}, "the output has unknown settings")
+    if "_scorer" in state:
+        must(len(state["_seeds"]) == state["n_estimators_"] == n_members, "members differ")
+        scorer = state["_scorer"]
+        if isinstance(scorer, ImageScorer):
+            _check_image_scorer(scorer, state["_input"], n_latents, n_members)
+            scorer = scorer.rows
+        _check_scorer(scorer, n_features, n_latents + n_features, n_members)
+
+
+def _check_given(model: dict[str, Any], network: Callable | None) -> None:
+    """A network is given to load if, and only if, the file has none."""
+    spec = model["spec"]
+    own = isinstance(spec, _Modules) and spec.builder is None
+    if own and network is None:
+        raise ValueError("it was fitted with a network of your own: pass load(path, network=...).")
+    if network is not None and not own:
+        raise ValueError(f"it holds its network: leave out network={network!r}.")
+
+
+def _check_settings(settings: dict[str, Any]) -> None:
+    """Settings of a network, those of its builder included."""
+    for name, value in settings.items():
+        if name == "builder" and value is not None:
+            _check_settings(vars(value))
+        elif name in _CHOICES:
+            must(value in _CHOICES[name], f"{name}={value!r} is unknown")
+        elif name == "dropout":
+            must(0 <= value < 1, f"dropout={value!r} must be in [0, 1)")
+        elif isinstance(value, (int, tuple)) and not isinstance(value, bool):
+            sizes = (value,) if isinstance(value, int) else value
+            empty = name == "hidden_layer_sizes"
+            must((len(sizes) > 0 or empty) and 0 not in sizes, f"{name} must be positive")
+            must(len(sizes) <= _MOST_SIZES, f"{name} has more than {_MOST_SIZES} entries")
+
+
+def _check_input(given: InputSpec, model: dict[str, Any], n_features: int) -> None:
+    """Whether all parts are of one number of features: that of the scaler's arrays."""
+    agree = {n_features, model["n_features"], given.n_features}
+    must(len(agree) == 1 and n_features > 0, "the number of features differs between its parts")
+    check_arrays(vars(model["scaler"]), {"center": (n_features,), "scale": (n_features,)})
+    must(given.image_shape is not None or not given.is_patch, "patches need an image_shape")
+    spec = model["spec"]
+    of_rows = isinstance(spec, DenseSpec)
+    takes: Any = spec.n_features if of_rows else spec.input_shape
+    gets = n_features if of_rows else given.network_shape
+    must(takes == gets, f"the network takes {takes}, but rows are of {gets}")
+
+
+def _check_network(model: dict[str, Any], network: Callable | None) -> tuple[int, int]:
+    """Numbers of latents and of members."""
+    spec, arrays = _spec(model["spec"], network), model["arrays"]
+    if isinstance(spec, ModuleSpec) and network is not None:
+        built = initialize(spec, (0,), torch.float32, torch.device("cpu"))
+        assert isinstance(built, ModuleNetwork)
+        found, stored = _layout(built), model["layout"]
+        must(found == stored, f"network={network!r} has the parameters {found}, not {stored}")
+    shapes = state_shapes(spec)
+    must(arrays.keys() == shapes.keys(), f"the network's arrays must be {sorted(shapes)}")
+    check_arrays(arrays, shapes, kinds="fiub")
+    must(arrays["parameters"].dtype in (np.float32, np.float64), "weights have another dtype")
+    if isinstance(spec, DenseSpec):
+        return spec.n_latents, spec.n_members
+    return spec.n_components, 1
+
+
+def _check_scorer(scorer: Scorer | None, n_features: int, n_columns: int, n_members: int) -> None:
+    if scorer is None:
+        return
+    check_arrays({"features": scorer.features}, {"features": (3, n_features)})
+    must(scorer.width == n_columns, "the scorer has another width")
+    width = joint_width(n_columns)
+    views = scorer.members
+    must(len(views) == n_members and len({len(v) for v in views}) == 1, "the views differ")
+    for view in (view for views in scorer.members for view in views):
+        basis = {"center": (width,), "basis": (width, width)}
+        must((view.center is None) == (view.basis is None), "a view lacks its basis")
+        check_arrays(view._asdict(), {} if view.basis is None else basis)
+        shape = view.references.shape
+        must(len(shape) == 3 and 0 not in shape and shape[2] == width, "a view has another width")
+
+
+def _check_image_scorer(
+    scorer: ImageScorer, given: InputSpec, n_latents: int, n_members: int
+) -> None:
+    must(scorer.image_shape == given.image_shape, "the images of the scorer have another shape")
+    must(len(scorer.members) == n_members, "the members of the scorer differ")
+    lengths = [height * width for height, width in octave_sizes(scorer.image_shape)]
+    for member in scorer.members:
+        check_arrays(member._asdict(), {"mean": (n_latents,), "deviation": (n_latents,)})
+        must(len(member.octaves) == len(lengths), "an image has another number of octaves")
+        for octave, n in zip(member.octaves, lengths, strict=True):
+            shapes: dict[str, tuple[int, ...]] = {"slopes": (n_latents, n)}
+            check_arrays(octave._asdict(), shapes | {"location": (n,), "scale": (n,)})
+
+
+def _check_density(density: Mixture | None, n_latents: int) -> None:
+    if density is None:
+        return
+    n = len(density.weights) if density.weights.ndim else 0
+    shapes = {"weights": (n,), "means": (n, n_latents), "factors": (n, n_latents, n_latents)}
+    check_arrays(density._asdict(), shapes)
+    must(n > 0, "the density has no component")
+
+
+def _check_columns(ranges: Ranges, dtypes: np.ndarray, n_features: int) -> None:
+    check_arrays(ranges._asdict(), {"low": (n_features,), "high": (n_features,)})
+    check_arrays(ranges._asdict(), {"whole": (n_features,)}, kinds="b")
+    known = dtypes.dtype == object and all(is_numeric(name) for name in dtypes)
+    must(known and len(dtypes) in (1, n_features), "the columns' dtypes must be one each")
+
+
+def check_arrays(arrays: Any, shapes: dict[str, tuple[int, ...]], kinds: str = "f") -> None:
+    for name, shape in shapes.items():
+        array = arrays[name]
+        fits = array.shape == shape and array.dtype.kind in kinds
+        must(fits, f"{name} must be of shape {shape}, not {array.dtype} of {array.shape}")
+
+
+def must(holds: bool, else_: str) -> None:
+    if not holds:
+        raise ValueError(f"{else_}.")

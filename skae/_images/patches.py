@@ -1,0 +1,43 @@
+"""Patches of images: random ones to train on, and tiles whose results are blended."""
+
+import math
+
+import numpy as np
+
+from skae._runtime.tuning import PATCH_COVERS
+
+# Values that all patches may hold: half a gigabyte in float32.
+_MOST_VALUES = 1 << 27
+
+
+def draw_patches(
+    images: np.ndarray, size: tuple[int, int], seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Random patches, as many as cover the images eight times.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, height, width[, channels])
+        Read one at a time.
+    size : tuple of int
+        Height and width of a patch.
+    seed : int
+
+    Returns
+    -------
+    patches : ndarray of shape (m, *size[, channels])
+        In the images' dtype.
+    sources : ndarray of int, shape (m,)
+        The image that each patch is from; none is without.
+    """
+    rng = np.random.default_rng(seed)
+    n, height, width, *channels = images.shape
+    each = max(1, PATCH_COVERS * height * width // math.prod(size))
+    each = max(1, min(each, _MOST_VALUES // (n * math.prod(size) * math.prod(channels))))
+    sources = np.repeat(np.arange(n), each)
+    tops = rng.integers(height - size[0] + 1, size=len(sources))
+    lefts = rng.integers(width - size[1] + 1, size=len(sources))
+    patches = np.empty((len(sources), *size, *channels), dtype=images.dtype)
+    for i, (source, top, left) in enumerate(zip(sources, tops, lefts, strict=True)):
+        patches[i] = images[source, top : top + size[0], left : left + size[1]]
+    return patches, sources

@@ -1,0 +1,32 @@
+"""What a variational model knows of the likelihood of rows."""
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from skae._model.model import Batch, Coded, Model, padded
+from skae._networks.latents import divergence, drawn
+from skae._runtime.randomness import spread_normal
+from skae._training.losses import LOSSES
+
+
+def evidence_bounds(model: Model, X: Any, beta: float, n_draws: int = 32) -> np.ndarray:
+    """Surprise at each row over drawn latents, and ``beta`` times their divergence, a feature.
+
+    The draws are the same for every row and call.
+    """
+    loss, network = LOSSES[model.loss], model.network
+
+    def row_bounds(batch: Batch) -> Tensor:
+        n, posterior = len(batch.values), network.posterior(padded(batch.values))
+        mean, log_variance = (half[:, :n] for half in posterior)
+        total = beta * divergence(mean, log_variance)[0, :, None]
+        for row in noise.to(mean):
+            coded = Coded(model, batch, drawn(mean, log_variance, row))
+            errors = coded.cell_losses.sum(-1, keepdim=True)
+            total += loss.surprise(errors, coded.n_observed, network.dispersion) / n_draws
+        return (total / coded.n_observed)[:, 0]
+
+    noise = spread_normal(n_draws, network.spec.n_latents)
+    return model.map(X, row_bounds).astype(np.float64)

@@ -1,0 +1,273 @@
+"""Predictions: batches of rows through a fitted network, under a memory bound."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from skae._data.convert import dense_chunks
+from skae._data.loaded import scaled_bounds, within
+from skae._data.scale import Scaler
+from skae._networks.factory import Network, arrays_of, restore
+from skae._runtime.device import computing, device_or_cpu
+from skae._training.losses import LOSSES
+
+# Products of one or a few rows take other kernels, with other rounding. Filled up
+# to whole blocks, a row's result has the same bits in any batch.
+_ROW_BLOCK = 16
+
+# Scaled values are cut off here: no layer, and no square, makes infinity of so much.
+FARTHEST = 1e15
+
+# About the largest number of float32.
+_FAR = 1e38
+
+# Numbers that a batch may hold in the network's layers.
+_BATCH_VALUES = 1 << 20
+
+
+@dataclass
+class Batch:
+    """Scaled rows on the device: NaN replaced by zero, and where a value was observed."""
+
+    part: slice
+    values: Tensor
+    observed: Tensor | None
+
+    def given(self, missing: float) -> Tensor:
+        """The rows as a network gets them, in which ``missing`` stands for what is."""
+        if self.observed is None or missing == 0.0:
+            return self.values
+        return self.values.masked_fill(~self.observed, missing)
+
+
+class Model:
+    """A trained network with the scaling of its inputs and its loss.
+
+    Where it has several members, latents and reconstructions are those of the first. It
+    pickles as plain arrays and settings.
+
+    Parameters
+    ----------
+    network : Network
+    scaler : Scaler
+    loss : str
+    n_features : int
+    """
+
+    def __init__(self, network: Network, scaler: Scaler, loss: str, n_features: int):
+        self.network = network
+        self.scaler = scaler
+        self.loss = loss
+        self.n_features = n_features
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.__dict__)
+        network = state.pop("network")
+        return state | {
+            "spec": network.spec,
+            "arrays": arrays_of(network.state()),
+            "device": str(network.device),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        spec, arrays, device = state.pop("spec"), state.pop("arrays"), state.pop("device")
+        self.__dict__.update(state)
+        # The device of the fit may be absent here.
+        self.network = restore(spec, arrays, device_or_cpu(device))
+
+    def with_network(self, network: Network) -> "Model":
+        """The model with another network."""
+        return Model(network, self.scaler, self.loss, self.n_features)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.network.parameters.dtype
+
+    def encode(self, X: Any, out: Any = None) -> Any:
+        """Latents (n, n_components)."""
+        return self.map(X, lambda batch: self.codes_of(batch)[0], out=out)
+
+    def reconstruct(self, X: Any, out: Any = None) -> Any:
+        """Reconstructed rows in the units of the training data."""
+        return self.map(X, lambda batch: self.coded(batch).rows[0], unscaled=True, out=out)
+
+    def decode(self, Z: np.ndarray) -> np.ndarray:
+        """Rows, in the units of the training data, of latents."""
+        return self.map(Z, lambda batch: self.rows_of(batch.values)[0], scaled=False, unscaled=True)
+
+    def losses(self, X: Any) -> np.ndarray:
+        """Mean loss over the observed features of each row and the members, (n,), float64."""
+        return self.map(X, lambda batch: self.coded(batch).losses).astype(np.float64)
+
+    def contributions(self, X: Any) -> np.ndarray:
+        """What each feature adds to :meth:`losses`, (n, n_features)."""
+        return self.map(X, lambda batch: self.coded(batch).shares)
+
+    def coded(self, batch: Batch) -> "Coded":
+        """What the network makes of a batch."""
+        return Coded(self, batch)
+
+    def codes_of(self, batch: Batch) -> Tensor:
+        """Latents (K, n, n_components) of rows (n, n_features)."""
+        values = batch.given(self.network.missing)
+        return self.network.encode(padded(values))[:, : len(values)]
+
+    def decoded(self, codes: Tensor) -> Tensor:
+        """What the network gives, before it is cut off at the bounds of the data."""
+        return self.network.decode(padded(codes))[:, : codes.shape[-2]]
+
+    def outputs_of(self, codes: Tensor) -> Tensor:
+        """Outputs (K, n, n_features) of latents (n, n_components), or one set a member."""
+        outputs = self.decoded(codes)
+        return within(outputs, scaled_bounds(self.scaler, outputs.dtype, outputs.device))
+
+    def rows_of(self, codes: Tensor) -> Tensor:
+        """The outputs as rows in the scaled space: through the loss's link."""
+        return LOSSES[self.loss].link(self.outputs_of(codes))
+
+    def flops(self, X: Any) -> float:
+        """Operations of a batch, by which the number of threads is chosen."""
+        return float(self.network.flops * min(X.shape[0], self._batch_length()))
+
+    def _batch_length(self) -> int:
+        length = _BATCH_VALUES // self.network.row_width // _ROW_BLOCK * _ROW_BLOCK
+        return max(_ROW_BLOCK, length)
+
+    def map(
+        self,
+        X: Any,
+        function: Callable[[Batch], Tensor],
+        scaled: bool = True,
+        unscaled: bool = False,
+        out: Any = None,
+    ) -> Any:
+        """Apply ``function`` to batches of rows; the results, one after another.
+
+        They are written into ``out``, an array of as many numbers a row. Rows are scaled
+        before if ``scaled``, results are scaled back if ``unscaled``.
+        """
+        with computing(self.network.device, self.flops(X)):
+            for batch in self.batches(X, scaled):
+                result = function(batch).cpu().numpy()
+                if unscaled:
+                    result = self.scaler.inverse_transform(result)
+                if out is None:
+                    out = np.empty((X.shape[0], *result.shape[1:]), dtype=result.dtype)
+                out[batch.part] = result.reshape(len(result), *out.shape[1:])
+        assert out is not None, "validated data has at least one row"
+        return out
+
+    def batches(self, X: Any, scaled: bool = True) -> Iterator[Batch]:
+        """Batches of rows, scaled unless they are latents."""
+        length = self._batch_length()
+        for part, rows in dense_chunks(X, length):
+            values = torch.empty(rows.shape, dtype=self.dtype)
+            if scaled:
+                self.scaler.transform(rows, values.numpy())
+            else:
+                np.copyto(values.numpy(), rows, casting="unsafe")
+            values = values.to(self.network.device).clamp_(-FARTHEST, FARTHEST)
+            observed = None
+            # A sum is NaN if any value is.
+            if bool(values.sum().isnan()):
+                observed = ~values.isnan()
+                values = values.nan_to_num_(0.0)
+            yield Batch(part, values, observed)
+
+
+class Coded:
+    """A batch and what the network makes of it; each part is computed once, when asked for.
+
+    Parameters
+    ----------
+    model : Model
+    batch : Batch
+    codes : Tensor of shape (K, n, n_components), default=None
+        Latents to decode in place of the batch's own.
+    """
+
+    def __init__(self, model: Model, batch: Batch, codes: Tensor | None = None):
+        self._model, self._batch = model, batch
+        self._loss = LOSSES[model.loss]
+        if codes is not None:
+            self.codes = codes
+
+    @cached_property
+    def codes(self) -> Tensor:
+        """Latents, (K, n, n_components)."""
+        return self._model.codes_of(self._batch)
+
+    @cached_property
+    def outputs(self) -> Tensor:
+        """What the network gives, (K, n, n_features)."""
+        return self._model.outputs_of(self.codes)
+
+    @property
+    def rows(self) -> Tensor:
+        """Reconstructed rows in the scaled space, (K, n, n_features)."""
+        return self._loss.link(self.outputs)
+
+    @cached_property
+    def n_observed(self) -> Tensor | float:
+        """Observed cells of each row, (n, 1)."""
+        observed = self._batch.observed
+        if observed is None:
+            return float(self._model.n_features)
+        return observed.sum(-1, keepdim=True).clamp(min=1).to(self.outputs.dtype)
+
+    @cached_property
+    def cell_losses(self) -> Tensor:
+        """Loss of each cell, (n, n_features), zero where it is missing; means of the members."""
+        outputs, observed = self.outputs, self._batch.observed
+        values = self._loss.value(outputs, self._batch.values.expand_as(outputs))
+        values = values[0] if len(values) == 1 else values.mean(0)
+        # Not by a product: a loss that overflows would make NaN of a missing cell.
+        return values if observed is None else values.masked_fill(~observed, 0.0)
+
+    @property
+    def losses(self) -> Tensor:
+        """Mean loss of each row, (n,)."""
+        return (self.cell_losses.sum(-1, keepdim=True) / self.n_observed)[:, 0]
+
+    @property
+    def shares(self) -> Tensor:
+        """What each cell adds to the row's mean loss, (n, n_features)."""
+        return self.cell_losses / self.n_observed
+
+    @cached_property
+    def values(self) -> Tensor:
+        """The scaled rows, (n, n_features), in float64 on the CPU."""
+        return _finite_float64(self._batch.values)
+
+    @cached_property
+    def joint(self) -> Tensor:
+        """Latents and residuals, (K, n, n_components + n_features), in float64 on the CPU.
+
+        Missing cells have no residual, and the others count for them.
+        """
+        residuals, observed = self.rows - self._batch.values, self._batch.observed
+        if observed is not None:
+            residuals = residuals * observed * (self._model.n_features / self.n_observed) ** 0.5
+        return _finite_float64(torch.cat([self.codes, residuals], -1))
+
+    @property
+    def residuals(self) -> Tensor:
+        """The last columns of :attr:`joint`, (K, n, n_features)."""
+        return self.joint[..., -self._model.n_features :]
+
+
+def _finite_float64(values: Tensor) -> Tensor:
+    # What overflows is far out, not undefined.
+    return values.cpu().double().nan_to_num_(_FAR, _FAR, -_FAR)
+
+
+def padded(values: Tensor) -> Tensor:
+    """Rows of zeros added, up to a whole number of blocks."""
+    missing = -values.shape[-2] % _ROW_BLOCK
+    return functional.pad(values, (0, 0, 0, missing)) if missing else values

@@ -1,0 +1,333 @@
+"""Convolutional networks for images of any size: a bottleneck for features, a U-net for repair.
+
+Built as torch modules, and trained by autograd like a user's own. Unlike those
+they draw their weights from a local generator.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from skae._networks.activations import ACTIVATIONS
+from skae._networks.holes import fill_holes
+from skae._runtime.tuning import CONV_CHANNELS, CORRECTION_DAMPING, UNET_CHANNELS
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ImageBuilder:
+    """How to build a pair of modules for images of shape (channels, height, width).
+
+    Attributes
+    ----------
+    channels : tuple of int
+        Channels of each stage; each stage halves height and width.
+    activation : str
+    normalization : {"batch", "layer"} or None
+        "layer" is a group norm of one group.
+    dropout : float
+        Share of the channels that are set to zero in training.
+    """
+
+    channels: tuple[int, ...]
+    activation: str = "silu"
+    normalization: str | None = None
+    dropout: float = 0.0
+
+    # What stands for a missing pixel in the network's input.
+    missing = 0.0
+
+    def __call__(self, input_shape: Shape, n_components: int) -> tuple[nn.Module, nn.Module]:
+        # On the meta device no random number is drawn.
+        with torch.device("meta"):
+            pair = self.build(input_shape, n_components)
+        for module in pair:
+            module.to_empty(device="cpu")
+        return pair
+
+    def build(self, input_shape: Shape, n_components: int) -> tuple[nn.Module, nn.Module]:
+        raise NotImplementedError
+
+    def for_draws(self) -> "ImageBuilder":
+        """The builder of a variational network."""
+        raise NotImplementedError
+
+    def draw(self, modules: Iterable[nn.Module], rng: torch.Generator) -> None:
+        """Fill in the first weights: uniform up to 1 / sqrt(fan in), biases zero."""
+        for module in modules:
+            if isinstance(module, (nn.BatchNorm2d, nn.GroupNorm)):
+                module.reset_parameters()
+            elif isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+                bound = _fan_in(module) ** -0.5
+                drawn = torch.empty(module.weight.shape, dtype=torch.float32)
+                module.weight.data.copy_(drawn.uniform_(-bound, bound, generator=rng))
+                if module.bias is not None:
+                    module.bias.data.zero_()
+
+    def after(self, channels: int) -> list[nn.Module]:
+        """What follows a hidden convolution."""
+        modules: list[nn.Module] = []
+        if self.normalization == "batch":
+            modules.append(nn.BatchNorm2d(channels))
+        elif self.normalization == "layer":
+            modules.append(nn.GroupNorm(1, channels))
+        modules.append(ACTIVATIONS[self.activation].module())
+        if self.dropout:
+            modules.append(nn.Dropout2d(self.dropout))
+        return modules
+
+
+@dataclass(frozen=True)
+class ConvBuilder(ImageBuilder):
+    """Stages of stride two down to a dense latent layer, and their mirror image.
+
+    Attributes
+    ----------
+    variational : bool
+        Whether the encoder gives two numbers a latent.
+    """
+
+    variational: bool = False
+
+    def for_draws(self) -> ImageBuilder:
+        return dataclasses.replace(self, variational=True)
+
+    def build(self, input_shape: Shape, n_components: int) -> tuple[nn.Module, nn.Module]:
+        n_channels, *size = input_shape
+        stages = (n_channels, *self.channels)
+        low = [-(-length // 2 ** len(self.channels)) for length in size]
+        inner = (stages[-1], *low)
+        encoder: list[nn.Module] = [Pad(2 ** len(self.channels))]
+        decoder: list[nn.Module] = []
+        for before, after in zip(stages, self.channels, strict=False):
+            down = nn.Conv2d(before, after, kernel_size=3, stride=2, padding=1)
+            encoder.append(nn.Sequential(down, *self.after(after)))
+        for i, (before, after) in enumerate(zip(self.channels, stages, strict=False)):
+            up = nn.ConvTranspose2d(before, after, kernel_size=4, stride=2, padding=1)
+            decoder.insert(0, nn.Sequential(up, *(self.after(after) if i else [])))
+        n_inner = inner[0] * inner[1] * inner[2]
+        encoder += [nn.Flatten(), nn.Linear(n_inner, n_components * (1 + self.variational))]
+        entry = [nn.Linear(n_components, n_inner), nn.Unflatten(1, inner)]
+        if self.channels:
+            entry += self.after(inner[0])
+        return nn.Sequential(*encoder), nn.Sequential(*entry, *decoder, Crop(*size))
+
+
+@dataclass(frozen=True)
+class UnetBuilder(ImageBuilder):
+    """A residual U-net: the image plus a correction, without a bottleneck.
+
+    Its latents are the restored image (Ronneberger et al. 2015 for the skips;
+    Zhang et al. 2017 for learning the residual; the first stage works on pixels
+    rearranged 2 x 2 into channels, as in their FFDNet of 2018). Missing pixels are filled
+    in first, from those around them, and it is told which they were.
+    """
+
+    missing = math.nan
+
+    def build(self, input_shape: Shape, n_components: int) -> tuple[nn.Module, nn.Module]:
+        return nn.Sequential(Unet(self, input_shape[0]), ToRow()), FromRow(input_shape)
+
+    def draw(self, modules: Iterable[nn.Module], rng: torch.Generator) -> None:
+        modules = list(modules)
+        super().draw(modules, rng)
+        for module in modules:
+            if isinstance(module, Unet):
+                # Training starts at the image itself.
+                module.exit.weight.data.zero_()
+
+
+class Unet(nn.Module):
+    """Image in, image out, of any size."""
+
+    def __init__(self, builder: UnetBuilder, n_channels: int):
+        super().__init__()
+        channels = builder.channels
+        self.entry = nn.Conv2d(8 * n_channels, channels[0], kernel_size=3, padding=1)
+        self.stages = nn.ModuleList(Residual(builder, width) for width in channels)
+        pairs = list(pairwise(channels))
+        self.down = nn.ModuleList(nn.Conv2d(a, b, kernel_size=2, stride=2) for a, b in pairs)
+        self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, kernel_size=2, stride=2) for a, b in pairs)
+        self.back = nn.ModuleList(Residual(builder, width) for width in channels[:-1])
+        self.exit = nn.Conv2d(channels[0], 4 * n_channels, kernel_size=3, padding=1)
+        self.pad = Pad(2 ** len(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        x, observed = fill_holes(x)
+        y = self._stages(x, observed)[-1]
+        # Adam moves all weights of the last layer by its rate, and undamped they would together
+        # move the image by more than what is left to correct.
+        return (
+            x + CORRECTION_DAMPING * functional.pixel_shuffle(self.exit(y), 2)[..., :height, :width]
+        )
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """Outputs of all stages, in the order in which they are computed."""
+        return self._stages(*fill_holes(x))
+
+    def _stages(self, x: Tensor, observed: Tensor) -> list[Tensor]:
+        given = torch.cat([x, observed.to(x.dtype)], 1)
+        y = self.entry(functional.pixel_unshuffle(self.pad(given), 2))
+        kept = [y := self.stages[0](y)]
+        for down, stage in zip(self.down, self.stages[1:], strict=True):
+            kept.append(y := stage(down(y)))
+        ways_up = zip(reversed(self.up), reversed(self.back), kept[-2::-1], strict=True)
+        for up, stage, skip in list(ways_up):
+            kept.append(y := stage(up(y) + skip))
+        return kept
+
+
+class Residual(nn.Module):
+    """Two blocks of two convolutions each, added to their input."""
+
+    def __init__(self, builder: UnetBuilder, width: int, n_blocks: int = 2):
+        super().__init__()
+
+        def conv() -> nn.Module:
+            return nn.Conv2d(width, width, kernel_size=3, padding=1)
+
+        self.blocks = nn.ModuleList(
+            nn.Sequential(*builder.after(width), conv(), *builder.after(width), conv())
+            for _ in range(n_blocks)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = x + block(x)
+        return x
+
+
+class Pad(nn.Module):
+    """Repeats the last rows and columns until both lengths are multiples."""
+
+    def __init__(self, multiple: int):
+        super().__init__()
+        self.multiple = multiple
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        missing = (0, -width % self.multiple, 0, -height % self.multiple)
+        return functional.pad(x, missing, mode="replicate") if any(missing) else x
+
+    def extra_repr(self) -> str:
+        return f"multiple={self.multiple}"
+
+
+class Crop(nn.Module):
+    """The upper left part of an image: undoes :class:`Pad`."""
+
+    def __init__(self, height: int, width: int):
+        super().__init__()
+        self.height, self.width = height, width
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[..., : self.height, : self.width]
+
+    def extra_repr(self) -> str:
+        return f"height={self.height}, width={self.width}"
+
+
+class ToRow(nn.Module):
+    """Images (n, channels, height, width) as rows, channels last."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1).flatten(1)
+
+
+class FromRow(nn.Module):
+    """Rows as images of ``shape`` (channels, height, width)."""
+
+    def __init__(self, shape: Shape):
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        channels, height, width = self.shape
+        return x.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
+
+    def extra_repr(self) -> str:
+        return f"shape={self.shape}"
+
+
+def padded_length(encoder: nn.Module, length: int) -> int:
+    """Height or width of an image as the stages see it."""
+    multiple = next(module.multiple for module in encoder.modules() if isinstance(module, Pad))
+    return length + -length % multiple
+
+
+def stage_maps(encoder: nn.Module, x: Tensor) -> list[Tensor]:
+    """What each stage of one of these networks makes of images, at its own resolution."""
+    assert isinstance(encoder, nn.Sequential)
+    if isinstance(encoder[0], Unet):
+        return encoder[0].features(x)
+    maps = []
+    for module in encoder:
+        if isinstance(module, nn.Flatten):
+            break
+        x = module(x)
+        if not isinstance(module, Pad):
+            maps.append(x)
+    return maps
+
+
+BUILDERS: dict[str, type[ImageBuilder]] = {"conv": ConvBuilder, "unet": UnetBuilder}
+
+# Channels of the stages where the user names none; one stage less than the image allows.
+_CHANNELS = {"conv": CONV_CHANNELS, "unet": UNET_CHANNELS}
+
+# What normalization="auto" stands for: without any, a U-net learns slowly or diverges.
+_NORMALIZATION = {"conv": None, "unet": "batch"}
+
+
+def image_builder(
+    name: str,
+    image_shape: Shape | None,
+    channels: Shape | None,
+    activation: str,
+    normalization: str | None,
+    dropout: float,
+) -> ImageBuilder:
+    """The builder of that name, for images (height, width[, channels]).
+
+    Raises
+    ------
+    ValueError
+        If there is no image, or it is too small for so many stages.
+    """
+    if image_shape is None:
+        raise ValueError(
+            f"network={name!r} needs images, but X holds rows. Pass an array of shape (n_samples, "
+            f"height, width[, channels]), or the image_shape of the rows."
+        )
+    height, width = image_shape[:2]
+    most = min(height, width).bit_length() - 1
+    if channels is None:
+        channels = _CHANNELS[name][: max(1, most - 1)]
+    if not 0 < len(channels) <= most:
+        raise ValueError(
+            f"hidden_layer_sizes={channels} halves the image {len(channels)} times, but an image "
+            f"of {height} x {width} pixels can be halved {most} times, and must be at least once. "
+            f"Pass another number of stages."
+        )
+    if normalization == "auto":
+        normalization = _NORMALIZATION[name]
+    return BUILDERS[name](channels, activation, normalization, dropout)
+
+
+def _fan_in(module: nn.Module) -> float:
+    """Inputs that one output of a layer sums over."""
+    assert isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))
+    if isinstance(module, nn.Linear):
+        return module.in_features
+    area = float(module.kernel_size[0] * module.kernel_size[1])
+    if isinstance(module, nn.ConvTranspose2d):
+        area /= module.stride[0] * module.stride[1]
+    return module.in_channels * area

@@ -1,0 +1,74 @@
+"""Every number that decides quality, in one table.
+
+docs/defaults.md ("Numbers inside") has a row for each: its value, what it decides and what it
+was chosen by. Numbers that only decide about memory or speed stay where they are used.
+"""
+
+# Sizes: latents and layers that "auto" stands for.
+MOST_LATENTS = 32
+MOST_LATENTS_OF_A_SHARE = 64
+FEWEST_UNITS, MOST_UNITS = 128, 512
+DETECTOR_LAYERS = (64, 32)
+CONV_CHANNELS = (32, 64, 64)
+UNET_CHANNELS = (48, 96)
+
+# Training: steps, epochs, batches and rates that "auto" stands for.
+LEARNING_RATE = 3e-3
+STEPS, STEPS_OF_CHANGED_ROWS = 3000, 6000
+FEWEST_EPOCHS, MOST_EPOCHS = 15, 300
+EPOCHS_FROM_PCA = 20
+DETECTOR_EPOCHS, IMAGE_DETECTOR_EPOCHS = 20, 10
+BATCHES, SMALLEST_BATCH, LARGEST_BATCH = 64, 32, 256
+EARLY_STOPPING_ROWS = 10_000
+BOUNDED_FROM = 0.9
+DISPERSION_RATE = 0.02
+
+# PCA's start.
+START_ROWS = 4096
+UNITS_BESIDE_PCA = 0.1
+AXES_THAT_MAY_FILL_A_LAYER = 32
+
+# Scaling: values of a flag, a count or a grade at most.
+FEW_VALUES = 32
+
+# Detectors: rows of each member, and its rate on images.
+ROWS_FOR_ALL_MEMBERS = 64
+MEMBER_SHARE, MEMBER_ROWS, MEMBER_SHARE_OF_MANY = 0.8, 1024, 0.1
+MEMBER_SHARE_OF_IMAGES = 0.5
+FEATURES_AT_FULL_RATE = 784
+
+# Detectors: views of latents and residuals.
+CALIBRATION_ROWS = 8192
+VIEW_DIMENSIONS = 256
+ISOLATION_DRAWS, ISOLATION_ROWS = 16, 4
+NEAREST_ROWS = 1024
+TRIMMED_SHARE = 0.2
+COVARIANCE_RIDGE = 1e-2
+VIEW_SHARPNESS = 1.5
+UNUSUAL_DEVIATIONS = 2.5
+
+# Detectors of images: octaves of residuals.
+FARTHEST_LATENT = 3.0
+NARROWEST_OCTAVE = 0.2
+
+# Features of pixels: width of a window as a part of the patch, widths of derivatives.
+WINDOWS_OF_A_PATCH = 4
+CURVATURE_WIDTHS = (1, 2)
+
+# Patches and tiles of images.
+PATCH_COVERS = 8
+TILE_SIDE, TILE_OVERLAP = 256, 48
+
+# Repair of images: the U-net's correction, and the smoothing of holes.
+CORRECTION_DAMPING = 0.1
+HOLE_STEPS, HOLE_STEP, HOLE_MOMENTUM = 6, 0.36, 0.5
+
+# Densities of latents.
+DENSITY_ROWS = 20_000
+MIXTURE_SIZES, ROWS_OF_A_COMPONENT = (1, 2, 3, 5, 10, 20, 40, 80), 10
+
+# Codecs: the error that step="auto" adds, and the training on.
+ROUNDING_SHARE = 0.25
+CODEC_RATE, CODEC_DENSITY_RATE = 5e-4, 1e-2
+CODEC_UPDATES, CODEC_FEWEST_EPOCHS, CODEC_MOST_EPOCHS = 2000, 10, 200
+CODEC_LOGISTICS, CODEC_BATCH = 4, 256

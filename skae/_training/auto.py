@@ -1,0 +1,59 @@
+"""What "auto" stands for, as plain rules of the data's size.
+
+Chosen by ``examples/benchmarks/defaults.py``; the figures are in docs/defaults.md.
+"""
+
+import math
+
+from skae._runtime import tuning
+
+
+def n_components(n_features: int) -> int:
+    """Half of the features, at most 32."""
+    return min(tuning.MOST_LATENTS, math.ceil(n_features / 2))
+
+
+def most_components(n_features: int) -> int:
+    """Latents from which those are chosen that explain a given share: one a feature, at most 64."""
+    return min(tuning.MOST_LATENTS_OF_A_SHARE, n_features)
+
+
+def hidden_layer_sizes(n_features: int) -> tuple[int, int]:
+    """Two layers, the second half as wide: 128 and 64 for tables, 512 and 256 for 784 pixels."""
+    near = 2 ** round(math.log2(n_features))
+    first = min(tuning.MOST_UNITS, max(tuning.FEWEST_UNITS, near))
+    return first, first // 2
+
+
+def detector_layers(n_features: int) -> tuple[int, int]:
+    """Narrow ones: what reconstructs everything well knows no outliers."""
+    return tuning.DETECTOR_LAYERS
+
+
+def image_detector_rate(n_features: int) -> float:
+    """Smaller in proportion for large images.
+
+    A step of Adam changes what a layer gives in proportion to its inputs.
+    """
+    return tuning.LEARNING_RATE * min(1.0, tuning.FEATURES_AT_FULL_RATE / n_features)
+
+
+def batch_size(n_rows: int) -> int:
+    """About 64 batches an epoch, of 32 to 256 rows: a power of two."""
+    near = 2 ** math.floor(math.log2(max(n_rows / tuning.BATCHES, 1)))
+    return min(tuning.LARGEST_BATCH, max(tuning.SMALLEST_BATCH, near))
+
+
+def max_epochs(n_rows: int, batch_size: int, draws: bool, most: int = tuning.MOST_EPOCHS) -> int:
+    """As many as 3,000 steps take, 6,000 where rows are changed at random; at least 15."""
+    steps = tuning.STEPS_OF_CHANGED_ROWS if draws else tuning.STEPS
+    return min(most, max(tuning.FEWEST_EPOCHS, math.ceil(steps * batch_size / n_rows)))
+
+
+def early_stopping(n_rows: int, lr_schedule: str) -> bool:
+    """From 10,000 rows on, at a constant rate.
+
+    A schedule ends at a small rate after a fixed number of steps; measured, holding
+    rows out then costs more than it saves.
+    """
+    return n_rows > tuning.EARLY_STOPPING_ROWS and lr_schedule == "constant"

@@ -1,0 +1,304 @@
+"""The one training loop. It knows no network, no loss formula and no noise:
+it gathers a batch, asks a step for outputs, sends the loss's slope backwards
+and lets the optimizer move the weights. It waits for the device once an epoch.
+"""
+
+import math
+from contextlib import closing, nullcontext
+
+import torch
+from torch import Tensor
+
+from skae._data.loaded import Rows, within
+from skae._networks.dense import DenseNetwork, member_values
+from skae._networks.factory import Network, draws_globally, make_step
+from skae._networks.latents import divergence
+from skae._runtime.randomness import (
+    EPOCH_STREAM,
+    draw_seed,
+    generator,
+    isolated_globals,
+    table_offsets,
+)
+from skae._runtime.tuning import BOUNDED_FROM, DISPERSION_RATE
+from skae._training.feeds import make_feed
+from skae._training.losses import LOSSES, Loss
+from skae._training.monitor import Monitor
+from skae._training.noise import Corrupt, RowSpace, make_noise
+from skae._training.optimizers import Optimizer, Rate
+from skae._training.plan import SCHEDULES, TrainingPlan, TrainState
+
+
+def train(
+    network: Network, rows: Rows, plan: TrainingPlan, state: TrainState, monitor: Monitor
+) -> None:
+    """Train in place: the network's weights and buffers, and ``state``.
+
+    Raises
+    ------
+    DivergenceError
+        If the loss or the weights stop being finite.
+    """
+    run = _Run(network, rows, plan, state)
+    for _ in range(state.epoch, plan.max_epochs):
+        with _global_generator(network, plan, state):
+            loss, validation_loss = run.epoch(), run.validation_loss()
+        # The one synchronisation with the device.
+        watched = None if validation_loss is None else validation_loss.tolist()
+        if monitor.epoch_done(loss.tolist(), watched):
+            break
+    monitor.finish()
+
+
+def _global_generator(network: Network, plan: TrainingPlan, state: TrainState):
+    """Modules may draw (dropout, say) from torch's global generator: seeded for each epoch."""
+    if not draws_globally(network):
+        return nullcontext()
+    return isolated_globals(draw_seed(plan.seeds[0] + state.n_epochs), network.device)
+
+
+def batch_sizes(n_rows: int, batch_size: int) -> list[int]:
+    """Rows of each batch of an epoch; a last batch of one row joins the one before it.
+
+    A single row has no variance to normalise by.
+    """
+    full, rest = divmod(n_rows, batch_size)
+    sizes = [batch_size] * full + [rest] * (rest > 0)
+    if rest == 1 and full:
+        sizes[-2:] = [batch_size + 1]
+    return sizes
+
+
+def _mean(parts: list[tuple[Tensor, Tensor | int]]) -> Tensor:
+    """The mean of means, by their weights; a single one to the bit."""
+    total = sum(weight for _, weight in parts)
+    return torch.stack([mean * (weight / total) for mean, weight in parts]).sum(0)
+
+
+class _Run:
+    """Indices, buffers and optimizer of one training run."""
+
+    def __init__(self, network: Network, rows: Rows, plan: TrainingPlan, state: TrainState):
+        self._network, self._rows, self._plan, self._state = network, rows, plan, state
+        self._feed = make_feed(rows, plan)
+        gradients = torch.zeros_like(network.parameters)
+        self._optimizer = self._make_optimizer(gradients)
+        sizes = batch_sizes(self._feed.n_train, plan.batch_size)
+        self._epoch_steps, self._begun = len(sizes), 0
+        noise = self._make_noise()
+        self._batches = {
+            size: _Batch(network, rows, plan, gradients, noise, size) for size in set(sizes)
+        }
+
+    def epoch(self) -> Tensor:
+        """One pass over the training rows; the mean loss of each member."""
+        stream = EPOCH_STREAM + self._state.n_epochs
+        generators = [generator(seed, stream) for seed in self._plan.seeds]
+        salts = [torch.randint(2**62, (1,), generator=rng) for rng in generators]
+        if self._network.spec.n_nonzero is not None:
+            self._anneal_n_kept(self._network.spec.n_nonzero)
+        self._begun = self._state.epoch * self._epoch_steps
+        with closing(self._feed.epoch(generators)) as orders:
+            parts = [self._pass(order, salts) for order in orders]
+        self._state.n_epochs += 1
+        self._state.epoch += 1
+        return _mean(parts)
+
+    def _pass(self, order: Tensor, salts: list[Tensor]) -> tuple[Tensor, Tensor | int]:
+        """Train on rows in this order, (K, m); the mean loss of each member, and its weight."""
+        losses = torch.empty(
+            order.shape, dtype=self._network.parameters.dtype, device=self._network.device
+        )
+        sizes = batch_sizes(order.shape[1], self._plan.batch_size)
+        indices = (order, self._offsets(order, salts), losses)
+        pieces = zip(*(index.split(sizes, 1) for index in indices), strict=True)
+        schedule = SCHEDULES[self._plan.lr_schedule]
+        horizon = self._plan.max_epochs * self._epoch_steps
+        earlier = self._state.n_steps + 1
+        for done, (index, offset, loss) in enumerate(pieces):
+            progress = (self._begun + done) / horizon
+            self._batches[index.shape[1]].compute_gradients(index, offset, loss, progress)
+            self._optimizer.step(earlier + done, schedule(progress))
+        self._begun += len(sizes)
+        self._state.n_steps += len(sizes)
+        return self._mean_loss(losses, order)
+
+    def _anneal_n_kept(self, n_kept: int) -> None:
+        """Fewer and fewer latents are kept over the first half of the epochs.
+
+        Lest some never win and stay dead (Makhzani and Frey 2013). At a constant rate
+        the number is constant too: such training has no end by which to anneal.
+        """
+        progress = 1.0
+        if self._plan.lr_schedule != "constant":
+            progress = min(1.0, 2 * self._state.epoch / self._plan.max_epochs)
+        most = self._network.spec.n_latents
+        for batch in self._batches.values():
+            batch.step.controls.n_kept = round(n_kept * (most / n_kept) ** (1.0 - progress))
+
+    def validation_loss(self) -> Tensor | None:
+        """Mean loss of each member on its held-out rows, if there are any."""
+        with closing(self._feed.held_out()) as windows:
+            parts = [self._held_out_loss(held_out) for held_out in windows]
+        return _mean(parts) if parts else None
+
+    def _held_out_loss(self, held_out: Tensor) -> tuple[Tensor, Tensor | int]:
+        loss, network = LOSSES[self._plan.loss], self._network
+        losses = []
+        for index in held_out.split(max(1, (1 << 19) // network.row_width), 1):
+            target = torch.empty(
+                *index.shape,
+                self._rows.values.shape[1],
+                dtype=network.parameters.dtype,
+                device=network.device,
+            )
+            self._rows.take(index.reshape(-1), target.view(-1, target.shape[2]))
+            given, observed = target, None
+            if self._rows.has_missing:
+                observed = ~target.isnan()
+                given, target = target.nan_to_num(network.missing), target.nan_to_num_(0.0)
+            output = within(network.decode(network.encode(given)), self._rows.bounds)
+            values = loss.value(output, target)
+            losses.append((values if observed is None else values * observed).sum(-1))
+            if self._plan.beta is not None:
+                n_cells = target.shape[2] if observed is None else observed.sum(-1)
+                losses[-1] = loss.surprise(losses[-1], n_cells, network.dispersion)
+                losses[-1] += self._plan.beta * divergence(*network.posterior(given))
+        return self._mean_loss(torch.cat(losses, 1), held_out)
+
+    def _mean_loss(self, losses: Tensor, index: Tensor) -> tuple[Tensor, Tensor | int]:
+        n_cells = self._rows.values.shape[1] * self._rows.observed_share
+        if self._rows.weights is None:
+            return losses.mean(1) / n_cells, losses.shape[1]
+        weights = self._rows.weights[index]
+        total = weights.sum(1)
+        return (losses * weights).sum(1) / total / n_cells, total
+
+    def _offsets(self, order: Tensor, salts: list[Tensor]) -> Tensor:
+        """A new random offset for every row, the same for rows of equal content."""
+        if self._rows.keys is None:
+            return order
+        return table_offsets(self._rows.keys[order], torch.stack(salts).to(order.device))
+
+    def _make_optimizer(self, gradients: Tensor) -> Optimizer:
+        plan, network = self._plan, self._network
+
+        def rate_of(values: tuple[float, ...]) -> Rate:
+            if len(set(values)) == 1:
+                return values[0]
+            assert isinstance(network, DenseNetwork)
+            rates = torch.tensor(values, dtype=gradients.dtype, device=gradients.device)
+            return member_values(network.spec, rates)
+
+        return Optimizer(
+            plan.optimizer,
+            network.parameters,
+            gradients,
+            self._state.moments,
+            rate_of(plan.learning_rates),
+            rate_of(plan.weight_decays),
+            network.n_decayed,
+        )
+
+    def _make_noise(self) -> Corrupt | None:
+        plan = self._plan
+        if plan.noise is None:
+            return None
+        space = RowSpace(
+            *self._rows.low_and_high(), self._rows.origin, self._network.missing, plan.image_shape
+        )
+        return make_noise(plan.noise, plan.noise_level, space, plan.seeds[0])
+
+
+class _Batch:
+    """Gathers batches of one size and computes their losses and gradients."""
+
+    def __init__(
+        self,
+        network: Network,
+        rows: Rows,
+        plan: TrainingPlan,
+        gradients: Tensor,
+        noise: Corrupt | None,
+        size: int,
+    ):
+        self._rows, self._noise, self._latent_l1 = rows, noise, plan.latent_l1
+        self._loss: Loss = LOSSES[plan.loss]
+        self.step = make_step(network, gradients, size, plan.product_dtype, plan.latent_l1 > 0)
+        clean = self.step.input
+        if noise is not None or clean.dtype != network.parameters.dtype:
+            clean = torch.empty_like(clean, dtype=network.parameters.dtype)
+        self._clean, self._flat = clean, clean.view(-1, clean.shape[2])
+        self._observed = torch.empty_like(clean) if rows.has_missing else None
+        self._takes_nan = math.isnan(network.missing)
+        # Gradient of the mean over the batch's cells; what is missing has no weight.
+        n_cells = size * clean.shape[2] * rows.observed_share
+        self._scale = clean.new_full((1, 1, 1), self._loss.scale / n_cells)
+        self._penalty_scale = clean.new_full((1, 1, 1), plan.latent_l1 / size)
+        self._beta, self._warm_up, self._dispersion = plan.beta, plan.kl_warm_up, network.dispersion
+        self._row_cells = n_cells / size
+        # At a constant rate training has no end.
+        self._bounded_from = 0.0 if plan.lr_schedule == "constant" else BOUNDED_FROM
+
+    def compute_gradients(
+        self, index: Tensor, offsets: Tensor, losses: Tensor, progress: float
+    ) -> None:
+        """Fill the gradients from the rows of ``index``, (K, size), and their ``losses``."""
+        step, clean, observed = self.step, self._clean, self._observed
+        rows = index.reshape(-1)
+        self._rows.take(rows, self._flat)
+        if observed is not None:
+            torch.eq(clean, clean, out=observed)
+            clean.nan_to_num_(0.0)
+        if self._rows.keys is not None:
+            step.offsets.copy_(offsets.reshape(-1))
+        if self._noise is not None:
+            self._noise(clean, step.offsets, step.input)
+        elif step.input is not clean:
+            step.input.copy_(clean)
+        if observed is not None and self._takes_nan:
+            step.input.masked_fill_(observed == 0.0, math.nan)
+        step.forward()
+        output = step.output
+        if progress >= self._bounded_from:
+            # The slope is that of what is cut off: an output beyond its target is as good as there.
+            output = within(output, self._rows.bounds)
+
+        values = self._loss.value(output, clean)
+        self._loss.slope(output, clean, step.gradient)
+        if observed is not None:
+            values.mul_(observed)
+            step.gradient.mul_(observed)
+        torch.sum(values, -1, out=losses)
+        scale, penalty_scale = self._scale, self._penalty_scale
+        weights = None
+        if self._rows.weights is not None:
+            weights = self._rows.weights[rows].view(*index.shape, 1)
+            scale, penalty_scale = scale * weights, penalty_scale * weights
+        step.gradient.mul_(scale)
+        if self._beta is not None:
+            self._weigh_divergence(self._beta, losses, weights, progress)
+        if self._latent_l1:
+            torch.sign(step.latents, out=step.latent_gradient).mul_(penalty_scale)
+        step.backward()
+
+    def _weigh_divergence(
+        self, beta: float, losses: Tensor, weights: Tensor | None, progress: float
+    ) -> None:
+        """Make the losses bounds, and set the gradient by the divergence.
+
+        It is that of the bound times the dispersion: in units of the loss, as all gradients.
+        """
+        dispersion, posterior = self._dispersion, self.step.posterior
+        weights = losses.new_ones(1, 1, 1) if weights is None else weights
+        mean = (losses * weights[..., 0]).mean(1, True) / weights.mean(1) / self._row_cells
+        rate = torch.where(dispersion == 0, 1.0, DISPERSION_RATE).to(mean.dtype)
+        dispersion.lerp_(self._loss.dispersion(mean).to(dispersion.dtype), rate)
+        n_cells = self._clean.shape[2] if self._observed is None else self._observed.sum(-1)
+        losses.copy_(self._loss.surprise(losses, n_cells, dispersion))
+        # Counted in full from the first step on, so that losses can be compared.
+        losses.add_(posterior.divergence(), alpha=beta)
+        share = min(1.0, progress / self._warm_up) if self._warm_up else 1.0
+        size = losses.shape[1] * self._row_cells
+        scale = dispersion[..., None] * (beta * share / size)
+        posterior.divergence_gradient.copy_(weights * scale)

@@ -1,0 +1,244 @@
+"""Noise that corrupts the input of a denoising autoencoder, on the scaled data.
+
+Each kind is a function of the clean rows and of one random offset a row, so
+that a row's noise does not depend on its place in the batch.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from skae._runtime.randomness import (
+    NOISE_STREAM,
+    TABLE_STREAM,
+    RandomTable,
+    generator,
+    table_offsets,
+)
+
+# corrupt(clean, offsets, out): all (K, n, n_features), offsets (K * n,)
+Corrupt = Callable[[Tensor, Tensor, Tensor], object]
+
+
+# A kind by its name, or what the user wrote.
+Noise = str | Callable[[Tensor, torch.Generator], Tensor]
+
+
+@dataclass(frozen=True)
+class RowSpace:
+    """What a noise knows of the scaled rows.
+
+    Attributes
+    ----------
+    low, high : Tensor of shape (n_features,)
+        Smallest and largest value of each feature.
+    origin : Tensor of shape (n_features,)
+        What zero is in the scaled space.
+    missing : float
+        What stands for a missing value: zero, or NaN for a network that takes it.
+    image_shape : tuple of int or None
+        (height, width) or (height, width, channels), if rows are images.
+    """
+
+    low: Tensor
+    high: Tensor
+    origin: Tensor
+    missing: float = 0.0
+    image_shape: tuple[int, ...] | None = None
+
+    @property
+    def pixels(self) -> tuple[int, int, int]:
+        """Height, width and channels."""
+        assert self.image_shape is not None
+        height, width, n_channels = (*self.image_shape, 1)[:3]
+        return height, width, n_channels
+
+
+def _table(values: Tensor, like: Tensor, width: int | None = None) -> RandomTable:
+    """Of the dtype and on the device of a row, and as wide if no width is given."""
+    width = like.shape[-1] if width is None else width
+    return RandomTable(values.to(like.dtype).to(like.device), width)
+
+
+def _uniform() -> Tensor:
+    rng = generator(0, TABLE_STREAM)
+    return torch.rand(RandomTable.SIZE, generator=rng, dtype=torch.float32)
+
+
+def _gaussian(level: float, space: RowSpace) -> Corrupt:
+    """Add normal noise of standard deviation ``level``."""
+    rng = generator(0, TABLE_STREAM)
+    normal = torch.randn(RandomTable.SIZE, generator=rng, dtype=torch.float32)
+    table = _table(level * normal, space.low)
+
+    def corrupt(clean: Tensor, offsets: Tensor, out: Tensor) -> None:
+        table.rows(offsets, out.view(-1, out.shape[-1]))
+        out.add_(clean)
+
+    return corrupt
+
+
+def _masking(level: float, space: RowSpace) -> Corrupt:
+    """Make a share ``level`` of the cells missing (Vincent et al. 2010)."""
+    table = _table(torch.where(_uniform() >= level, 1.0, space.missing), space.low)
+
+    def corrupt(clean: Tensor, offsets: Tensor, out: Tensor) -> None:
+        table.rows(offsets, out.view(-1, out.shape[-1]))
+        out.mul_(clean)
+
+    return corrupt
+
+
+def _salt_and_pepper(level: float, space: RowSpace) -> Corrupt:
+    """Set a share ``level`` of the cells to the feature's smallest or largest value."""
+    uniform, low, high = _uniform(), space.low, space.high
+    table = _table(1.0 * (uniform < level / 2) - 1.0 * (uniform > 1 - level / 2), low)
+
+    def corrupt(clean: Tensor, offsets: Tensor, out: Tensor) -> None:
+        table.rows(offsets, out.view(-1, out.shape[-1]))
+        torch.where(out > 0, high, torch.where(out < 0, low, clean), out=out)
+
+    return corrupt
+
+
+def _swap(level: float, space: RowSpace) -> Corrupt:
+    """Take a share ``level`` of the cells from another row of the batch."""
+    table = _table(_uniform() < level, space.low)
+
+    def corrupt(clean: Tensor, offsets: Tensor, out: Tensor) -> None:
+        table.rows(offsets, out.view(-1, out.shape[-1]))
+        torch.where(out > 0, clean.roll(1, dims=1), clean, out=out)
+
+    return corrupt
+
+
+NOISES: dict[str, Callable[[float, RowSpace], Corrupt]] = {
+    "gaussian": _gaussian,
+    "masking": _masking,
+    "salt_and_pepper": _salt_and_pepper,
+    "swap": _swap,
+}
+
+
+def _affine(level: float, space: RowSpace) -> Corrupt:
+    """Rotate, scale and shift each image; beyond its edge its outermost pixels go on.
+
+    By up to ``level`` quarter turns, a factor of ``1 + level``, and half of
+    ``level`` of height and width.
+    """
+    origin, shape = space.origin, space.pixels
+    table = _table(2 * _uniform() - 1, origin, 4)
+    ranges = origin.new_tensor([0.5 * math.pi * level, math.log1p(level), level, level])
+    height, width, _ = shape
+    # Pixel coordinates to those of affine_grid, in which both sides have length two.
+    stretch = origin.new_tensor([[1.0, height / width], [width / height, 1.0]])
+
+    def corrupt(clean: Tensor, offsets: Tensor, out: Tensor) -> None:
+        drawn = table.rows(offsets, origin.new_empty(len(offsets), 4)) * ranges
+        angle, factor = drawn[:, 0], drawn[:, 1].exp()
+        cosine, sine = angle.cos() * factor, angle.sin() * factor
+        turn = torch.stack([cosine, -sine, sine, cosine], 1).view(-1, 2, 2) * stretch
+        matrices = torch.cat([turn, drawn[:, 2:, None]], 2)
+        pixels = (clean - origin).view(-1, *shape).permute(0, 3, 1, 2)
+        grid = functional.affine_grid(matrices, list(pixels.shape), align_corners=False)
+        moved = functional.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+        out.view(-1, *shape).copy_(moved.permute(0, 2, 3, 1))
+        out.add_(origin)
+
+    return corrupt
+
+
+def _block_masking(level: float, space: RowSpace, side: int | None = None) -> Corrupt:
+    """Make a share ``level`` of the image missing, in square blocks.
+
+    Their side is a quarter of the shorter one of the image, if not given; the grid
+    in which they lie starts anywhere.
+    """
+    like, shape = space.origin, space.pixels
+    height, width, _ = shape
+    side = max(1, min(height, width) // 4) if side is None else side
+    n_down, n_across = -(-height // side) + 1, -(-width // side) + 1
+    table = _table(_uniform(), like, n_down * n_across + 2)
+    y = torch.arange(height, device=like.device)
+    x = torch.arange(width, device=like.device)
+
+    def corrupt(clean: Tensor, offsets: Tensor, out: Tensor) -> None:
+        drawn = table.rows(offsets, like.new_empty(len(offsets), n_down * n_across + 2))
+        start = (drawn[:, :2] * side).long()
+        rows, columns = (y + start[:, :1]) // side, (x + start[:, 1:]) // side
+        blocks = (rows[:, :, None] * n_across + columns[:, None, :]).flatten(1)
+        factors = torch.where(drawn[:, 2:] >= level, 1.0, space.missing).to(clean.dtype)
+        factors = factors.gather(1, blocks).view(-1, height, width, 1)
+        torch.mul(clean.view(-1, *shape), factors, out=out.view(-1, *shape))
+
+    return corrupt
+
+
+# Those that need to know where a pixel lies.
+IMAGE_NOISES: dict[str, Callable[[float, RowSpace], Corrupt]] = {
+    "affine": _affine,
+    "block_masking": _block_masking,
+}
+
+
+def make_noise(
+    kind: Noise | tuple[Noise, ...],
+    level: float | tuple[float, ...],
+    space: RowSpace,
+    seed: int,
+) -> Corrupt:
+    """The noise of one training run.
+
+    Parameters
+    ----------
+    kind : str, callable or tuple of them
+        A key of ``NOISES`` or ``IMAGE_NOISES``, or ``kind(clean, generator)``, which
+        returns the noisy rows. Those of a tuple act one after another.
+    level : float or tuple of float
+        Standard deviation, share of cells or strength; not used by a callable. One
+        for all kinds, or one each.
+    space : RowSpace
+    seed : int
+        Seed of the generator that a callable is given.
+    """
+    if isinstance(kind, tuple):
+        levels = level if isinstance(level, tuple) else (level,) * len(kind)
+        pairs = zip(kind, levels, strict=True)
+        return _chain([make_noise(k, v, space, seed) for k, v in pairs])
+    assert not isinstance(level, tuple)
+    if callable(kind):
+        return _from_callable(kind, seed)
+    if kind == "masking" and space.image_shape is not None and space.pixels[2] > 1:
+        # Where a pixel is missing, so are all of its channels.
+        return _block_masking(level, space, side=1)
+    return (NOISES | IMAGE_NOISES)[kind](level, space)
+
+
+def _chain(noises: list[Corrupt]) -> Corrupt:
+    """One noise after another, each with random numbers of its own."""
+
+    def corrupt(clean: Tensor, offsets: Tensor, out: Tensor) -> None:
+        noises[0](clean, offsets, out)
+        for i, noise in enumerate(noises[1:], start=1):
+            noise(out.clone(), table_offsets(offsets, i), out)
+
+    return corrupt
+
+
+def _from_callable(kind: Callable[[Tensor, torch.Generator], Tensor], seed: int) -> Corrupt:
+    rng = generator(seed, NOISE_STREAM)
+
+    def corrupt(clean: Tensor, offsets: Tensor, out: Tensor) -> None:
+        noisy = kind(clean.clone(), rng)
+        if not isinstance(noisy, Tensor) or noisy.shape != clean.shape:
+            raise ValueError(
+                f"noise={kind!r} must return a tensor of the shape that it is given, "
+                f"{tuple(clean.shape)}, got {getattr(noisy, 'shape', noisy)!r}."
+            )
+        out.copy_(noisy)
+
+    return corrupt

@@ -1,0 +1,210 @@
+"""Many training runs in one pass: their networks side by side on the member axis."""
+
+import dataclasses
+from collections.abc import Callable, Hashable, Iterable
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+
+from skae._data.loaded import Rows
+from skae._networks.dense import DenseNetwork, paired
+from skae._networks.factory import Network
+from skae._runtime.device import computing
+from skae._training.loop import train
+from skae._training.monitor import Monitor
+from skae._training.plan import TrainingPlan, TrainState
+from skae.exceptions import DivergenceError
+
+# Weights, moments, gradients and activations of one pass, in bytes: what the caches of a
+# few cores hold. Beyond, a pass is no faster than its members one by one.
+_PASS_BYTES = 64 << 20
+
+# Rows up to this size are joined with others, so that members with rows of their own share a pass.
+_JOINED_BYTES = 64 << 20
+
+
+class Job(NamedTuple):
+    """One training run: the arguments of :func:`skae._training.loop.train`."""
+
+    network: Network
+    rows: Rows
+    plan: TrainingPlan
+    state: TrainState
+    monitor: Monitor
+
+
+def run(job: Job) -> None:
+    """Train, in the setting that suits the device and the size of a step."""
+    flops = 3.0 * job.network.flops * min(job.plan.batch_size, len(job.rows))
+    with computing(job.network.device, flops):
+        train(*job)
+
+
+def in_passes(jobs: Iterable[Job]) -> list[list[Job]]:
+    """Jobs that can share a pass, pass by pass, none of them too large to pay."""
+    kinds: dict[Hashable, list[Job]] = {}
+    for job in jobs:
+        kinds.setdefault(_kind(job), []).append(job)
+    passes = []
+    for alike in kinds.values():
+        length = max(1, _PASS_BYTES // max(_pass_bytes(job) for job in alike))
+        passes += [alike[i : i + length] for i in range(0, len(alike), length)]
+    return passes
+
+
+def _kind(job: Job) -> Hashable:
+    """Equal for jobs that can share a pass."""
+    network, rows, plan = job.network, job.rows, job.plan
+    if not isinstance(network, DenseNetwork) or callable(plan.noise) or plan.block_length:
+        return id(job)
+    spec = network.spec
+    # Sparsity is annealed from the number of latents; the halves of what a variational encoder
+    # gives must be of one size.
+    if spec.n_nonzero is None and not spec.variational:
+        spec = dataclasses.replace(spec, n_components=())
+    alike = dataclasses.replace(plan, learning_rates=(), weight_decays=(), seeds=())
+    # What a noise and missing cells count is counted over the rows of all members.
+    shared = plan.noise is not None or rows.has_missing or rows.values.nbytes > _JOINED_BYTES
+    return (
+        spec,
+        alike,
+        (network.parameters.dtype, network.device),
+        (rows.values.shape, rows.weights is None, rows.bounds is None),
+        id(rows) if shared else 0,
+    )
+
+
+def _pass_bytes(job: Job) -> int:
+    network, size = job.network, job.network.parameters.element_size()
+    n_activations = 2 * job.plan.batch_size * sum(_widths(network)) * network.n_members
+    return size * (4 * network.parameters.numel() + n_activations)
+
+
+def _widths(network: Network) -> tuple[int, ...]:
+    return network.spec.widths if isinstance(network, DenseNetwork) else ()
+
+
+class Stack:
+    """Jobs of one kind as one job; also the monitor of that.
+
+    Each of them stops, keeps its best weights and diverges by itself, and ends with the
+    weights and moments that it gets alone.
+
+    Attributes
+    ----------
+    job : Job
+        What is to be trained.
+    errors : dict
+        Those jobs that diverged, by their number, and how.
+    """
+
+    def __init__(self, jobs: list[Job]):
+        self._jobs = jobs
+        self.errors: dict[int, DivergenceError] = {}
+        self._done: set[int] = set()
+        networks = [job.network for job in jobs]
+        self._first = [0]
+        for network in networks[:-1]:
+            self._first.append(self._first[-1] + network.n_members)
+        network = _stacked(networks)  # type: ignore[arg-type]
+        rows, starts = _joined([job.rows for job in jobs], [net.n_members for net in networks])
+        members = zip(starts, networks, strict=True)
+        plans = [job.plan for job in jobs]
+        plan = dataclasses.replace(
+            plans[0],
+            learning_rates=sum((plan.learning_rates for plan in plans), ()),
+            weight_decays=sum((plan.weight_decays for plan in plans), ()),
+            seeds=sum((plan.seeds for plan in plans), ()),
+            first_rows=tuple(start for start, net in members for _ in range(net.n_members)),
+        )
+        self.job = Job(network, rows, plan, TrainState(), self)  # type: ignore[arg-type]
+
+    def epoch_done(self, loss: list[float], validation_loss: list[float] | None) -> bool:
+        """Record an epoch of every job; True if all of them are done."""
+        for i in self._active():
+            first, job = self._first[i], self._jobs[i]
+            own, watched = slice(first, first + job.network.n_members), None
+            if validation_loss is not None:
+                watched = validation_loss[own]
+                self._fetch(i)  # These may be the best weights.
+            if self._is_done(i, partial(Monitor.epoch_done, job.monitor, loss[own], watched)):
+                self._fetch(i)
+                self._done.add(i)
+        return not self._active()
+
+    def finish(self) -> None:
+        for i in self._active():
+            self._fetch(i)
+        for i, job in enumerate(self._jobs):
+            if i not in self.errors:
+                self._is_done(i, partial(Monitor.finish, job.monitor))
+
+    def _active(self) -> list[int]:
+        return [i for i in range(len(self._jobs)) if i not in self._done]
+
+    def _is_done(self, i: int, action: Callable[[], Any]) -> bool:
+        """Whether a job is, by its own account or because it diverged."""
+        try:
+            return bool(action())
+        except DivergenceError as error:
+            self.errors[i] = error
+            return True
+
+    def _fetch(self, i: int) -> None:
+        """Bring a job's network and state to where the pass stands."""
+        job, whole, first = self._jobs[i], self.job, self._first[i]
+        assert isinstance(job.network, DenseNetwork)
+        assert isinstance(whole.network, DenseNetwork)
+        for own, members in _pairs(job.network, whole.network, first):
+            own.copy_(members)
+        specs = job.network.spec, whole.network.spec
+        for name, moments in whole.state.moments.items():
+            mine = job.state.moments.setdefault(name, torch.zeros_like(job.network.parameters))
+            for own, members in paired(specs[0], mine, specs[1], moments, first):
+                own.copy_(members)
+        job.state.n_steps, job.state.n_epochs = whole.state.n_steps, whole.state.n_epochs
+
+
+def _stacked(networks: list[DenseNetwork]) -> DenseNetwork:
+    """All members of some networks, in a new one."""
+    sizes = tuple(size for network in networks for size in network.spec.n_components)
+    spec = dataclasses.replace(networks[0].spec, n_components=sizes)
+    stack = DenseNetwork.zeros(spec, networks[0].parameters.dtype, networks[0].device)
+    first = 0
+    for network in networks:
+        for own, members in _pairs(network, stack, first):
+            members.copy_(own)
+        first += network.n_members
+    return stack
+
+
+def _pairs(own: DenseNetwork, whole: DenseNetwork, first: int):
+    """Views of one network's values and of the same ones within the whole."""
+    yield from paired(own.spec, own.parameters, whole.spec, whole.parameters, first)
+    for i, moments in own.moments.items():
+        for mine, all_of_them in zip(moments, whole.moments[i], strict=True):
+            yield mine, all_of_them[first : first + own.n_members]
+    yield own.dispersion, whole.dispersion[first : first + own.n_members]
+
+
+def _joined(rows: list[Rows], n_members: list[int]) -> tuple[Rows, list[int]]:
+    """Rows of all in one, each kept once, and where those of each begin."""
+    distinct = {id(one): one for one in rows}
+    if len(distinct) == 1:
+        return rows[0], [0] * len(rows)
+    parts, length = list(distinct.values()), len(rows[0])
+    place = {key: i * length for i, key in enumerate(distinct)}
+
+    def cat(name: str) -> Any:
+        values = [getattr(part, name) for part in parts]
+        return None if values[0] is None else torch.cat(values)
+
+    whole = dataclasses.replace(
+        parts[0], values=cat("values"), weights=cat("weights"), keys=cat("keys"), n_rows=length
+    )
+    if whole.bounds is not None:
+        sizes = torch.tensor(n_members, device=whole.device)
+        low, high = (torch.cat([one.bounds[i] for one in rows]) for i in (0, 1))  # type: ignore
+        whole.bounds = low.repeat_interleave(sizes, 0), high.repeat_interleave(sizes, 0)
+    return whole, [place[id(one)] for one in rows]
