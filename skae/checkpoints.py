@@ -46,7 +46,7 @@ class _Standing(TypedDict):
 def resumable_fit(
     estimator: Estimator,
     X: Any,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     every: int = 1,
     y: Any = None,
@@ -197,7 +197,7 @@ def _flat(run: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in run.items() if k != "parameters"} | dict(run.get("parameters", {}))
 
 
-def _layout(arrays: dict[str, np.ndarray]) -> dict[str, tuple]:
+def _layout(arrays: dict[str, np.ndarray]) -> dict[str, tuple[Any, ...]]:
     return {name: (array.dtype, array.shape) for name, array in arrays.items()}
 
 

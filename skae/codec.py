@@ -326,7 +326,7 @@ class LatentCodec(BaseEstimator):
             model = {k: v for k, v in model.items() if k != "device"}
         return fingerprint(model, self._quantizer, self._tables, self._grid, self._layout)
 
-    def _chunks(self, batches: Iterable) -> Iterator[tuple[int, bytes]]:
+    def _chunks(self, batches: Iterable[MatrixLike]) -> Iterator[tuple[int, bytes]]:
         length = max(1, min(MOST_ROWS, _CHUNK_VALUES // self._n_features))
         for X in batches:
             if (X.shape[0] if hasattr(X, "shape") else len(X)) == 0:

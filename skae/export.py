@@ -29,7 +29,9 @@ from skae._runtime.device import computing, resolve_device
 __all__ = ["to_onnx"]
 
 
-def to_onnx(estimator: BaseAutoencoder, path: str | os.PathLike, method: str = "transform") -> None:
+def to_onnx(
+    estimator: BaseAutoencoder, path: str | os.PathLike[str], method: str = "transform"
+) -> None:
     """Write what a method of a fitted estimator computes to an ONNX file.
 
     The input ``X`` is float32, of shape ``(n, *shape of a sample in the fit)``, for any

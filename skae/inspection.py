@@ -3,6 +3,9 @@
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from skae._data.types import FloatArray, MatrixLike
 
 __all__ = ["AnomalyScoreDisplay", "ContributionDisplay", "LatentSizeDisplay", "LatentWalkDisplay"]
 
@@ -47,13 +50,21 @@ class AnomalyScoreDisplay:
     >>> display = AnomalyScoreDisplay.from_estimator(detector, X, y)
     """
 
-    def __init__(self, scores: np.ndarray, offset: float, y: np.ndarray | None = None):
+    def __init__(self, scores: FloatArray, offset: float, y: NDArray[Any] | None = None):
         self.scores = scores
         self.offset = offset
         self.y = y
 
     @classmethod
-    def from_estimator(cls, estimator, X, y=None, *, bins=40, ax=None) -> Self:
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: MatrixLike,
+        y: ArrayLike | None = None,
+        *,
+        bins: int = 40,
+        ax: Any = None,
+    ) -> Self:
         """Score rows and draw the histogram.
 
         Parameters
@@ -137,12 +148,14 @@ class ContributionDisplay:
     >>> display = ContributionDisplay.from_estimator(detector, X.iloc[[0]])
     """
 
-    def __init__(self, contributions: np.ndarray, feature_names: np.ndarray):
+    def __init__(self, contributions: FloatArray, feature_names: NDArray[Any]):
         self.contributions = contributions
         self.feature_names = feature_names
 
     @classmethod
-    def from_estimator(cls, estimator, X, *, n_features=10, ax=None) -> Self:
+    def from_estimator(
+        cls, estimator: Any, X: MatrixLike, *, n_features: int = 10, ax: Any = None
+    ) -> Self:
         """Draw the contributions of one row.
 
         Parameters
@@ -227,12 +240,14 @@ class LatentSizeDisplay:
     >>> display = LatentSizeDisplay.from_estimator(autoencoder.fit(X))
     """
 
-    def __init__(self, explained: np.ndarray, name: str | None = None):
+    def __init__(self, explained: FloatArray, name: str | None = None):
         self.explained = explained
         self.name = name
 
     @classmethod
-    def from_estimator(cls, estimator, *, name=None, ax=None, **line_options) -> Self:
+    def from_estimator(
+        cls, estimator: Any, *, name: str | None = None, ax: Any = None, **line_options: Any
+    ) -> Self:
         """Draw the curve of a fitted estimator.
 
         Parameters
@@ -266,7 +281,7 @@ class LatentSizeDisplay:
         explained = np.cumsum(estimator.explained_variance_ratio_)
         return cls(explained, name).plot(ax=ax, **line_options)
 
-    def plot(self, *, ax=None, **line_options) -> Self:
+    def plot(self, *, ax: Any = None, **line_options: Any) -> Self:
         """Draw on ``ax``, or on a new figure.
 
         Parameters
@@ -319,12 +334,20 @@ class LatentWalkDisplay:
     >>> display = LatentWalkDisplay.from_estimator(autoencoder, images)
     """
 
-    def __init__(self, walks: np.ndarray, latents: np.ndarray):
+    def __init__(self, walks: FloatArray, latents: NDArray[np.intp]):
         self.walks = walks
         self.latents = latents
 
     @classmethod
-    def from_estimator(cls, estimator, X, *, n_latents=8, n_steps=9, ax=None) -> Self:
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: MatrixLike,
+        *,
+        n_latents: int = 8,
+        n_steps: int = 9,
+        ax: Any = None,
+    ) -> Self:
         """Walk along the latents of a fitted transformer.
 
         Parameters
@@ -357,7 +380,8 @@ class LatentWalkDisplay:
         for walk, latent in zip(starts, latents, strict=True):
             walk[:, latent] += deviation[latent] * np.linspace(-2, 2, n_steps)
         rows = np.asarray(estimator.inverse_transform(starts.reshape(-1, codes.shape[1])))
-        shape = rows.shape[1:] if estimator.image_shape is None else estimator.image_shape
+        # Rows of a fit may hold images.
+        shape = estimator._input.image_shape or rows.shape[1:]
         return cls(rows.reshape(len(latents), n_steps, *shape), latents).plot(ax)
 
     def plot(self, ax: Any = None) -> Self:

@@ -17,6 +17,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from skae import __version__
+from skae._data.types import NetworkBuilder
 from skae._estimators.base import BaseAutoencoder
 from skae._estimators.denoiser import DenoisingAutoencoder
 from skae._estimators.detector import AutoencoderAnomalyDetector
@@ -47,7 +48,7 @@ _CLASSES: dict[str, type[BaseAutoencoder]] = {
 }
 
 
-def save(estimator: BaseAutoencoder | LatentCodec, path: str | os.PathLike) -> None:
+def save(estimator: BaseAutoencoder | LatentCodec, path: str | os.PathLike[str]) -> None:
     """Write a fitted estimator, or a codec, to a safe file.
 
     The file is written beside the old one, and takes its place when it is complete: a
@@ -94,9 +95,9 @@ def save(estimator: BaseAutoencoder | LatentCodec, path: str | os.PathLike) -> N
 
 
 def load(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
-    network: Callable | None = None,
+    network: NetworkBuilder | None = None,
     device: str = "auto",
 ) -> BaseAutoencoder | LatentCodec:
     """Read an estimator, or a codec, from a safe file.
@@ -135,7 +136,9 @@ def load(
         raise ValueError(f"{os.fspath(path)} cannot be loaded: {reason}") from error
 
 
-def _loaded(reader: Reader, network: Callable | None, device: str) -> BaseAutoencoder | LatentCodec:
+def _loaded(
+    reader: Reader, network: NetworkBuilder | None, device: str
+) -> BaseAutoencoder | LatentCodec:
     settings = reader.settings
     _check_format(settings)
     # Arrays of the right shapes that take no memory: whatever is wrong is found before reading.
@@ -147,7 +150,7 @@ def _loaded(reader: Reader, network: Callable | None, device: str) -> BaseAutoen
 
 
 def _planned(
-    settings: dict[str, Any], planned: dict[str, np.ndarray], network: Callable | None
+    settings: dict[str, Any], planned: dict[str, np.ndarray], network: NetworkBuilder | None
 ) -> BaseAutoencoder:
     """The estimator without its state, which was checked."""
     name = settings["class"]
@@ -166,7 +169,7 @@ def _filled(
     estimator: BaseAutoencoder,
     settings: dict[str, Any],
     arrays: dict[str, np.ndarray],
-    network: Callable | None,
+    network: NetworkBuilder | None,
     device: str,
 ) -> BaseAutoencoder:
     state = _state(estimator, settings["fitted"], arrays)
@@ -280,7 +283,7 @@ def _loaded_codec(
     settings: dict[str, Any],
     planned: dict[str, np.ndarray],
     read: Callable[[], dict[str, np.ndarray]],
-    network: Callable | None,
+    network: NetworkBuilder | None,
     device: str,
 ) -> LatentCodec:
     parameters, fitted = _parameters(LatentCodec, settings["parameters"]), settings["fitted"]
@@ -318,7 +321,9 @@ def _stored_state(estimator: BaseAutoencoder, arrays: dict[str, np.ndarray]) -> 
     return {name: records.encode(types[name], v, name, arrays) for name, v in state.items()}
 
 
-def _state(estimator: BaseAutoencoder, stored: Any, arrays: dict[str, np.ndarray]) -> dict:
+def _state(
+    estimator: BaseAutoencoder, stored: Any, arrays: dict[str, np.ndarray]
+) -> dict[str, Any]:
     types = _types(estimator)
     optional = {"feature_names_in_", "explained_variance_ratio_", "_sklearn_output_config"}
     if type(stored) is not dict or not types.keys() - optional <= stored.keys() <= types.keys():

@@ -76,7 +76,7 @@ def calibrated(
     of_places = kind == "auto" and image_shape is not None
     unseen = trained if bool(trained.all()) else ~trained
     known = unseen.any(0).numpy()
-    scores: _Collector
+    scores: _ScoreCalibration
     if kind == "reconstruction":
         scores, known = _LossCalibration(len(weights)), np.ones(len(weights), dtype=bool)
     elif of_places:
@@ -84,7 +84,8 @@ def calibrated(
         scores = ImageCalibration(len(weights), seeds, image_shape)
     else:
         scores = RowCalibration(len(weights), seeds)
-    collectors = [scores]
+    collectors: list[_Collector] = [scores]
+    pixels = None
     if image_shape is not None and not of_places:
         pixels = _PixelCalibration(image_shape, np.flatnonzero(known)[:_MAPS])
         collectors.append(pixels)
@@ -100,7 +101,7 @@ def calibrated(
         scorer,
         typical,
         typical.unusual(held_out, weights),
-        pixels.threshold() if len(collectors) > 1 else None,
+        None if pixels is None else pixels.threshold(),
         float(held_out.min()),
     )
 
@@ -109,6 +110,10 @@ class _Collector(Protocol):
     """What takes part in the pass."""
 
     def add(self, part: slice, coded: Coded) -> None: ...
+
+
+class _ScoreCalibration(_Collector, Protocol):
+    """What scores are calibrated by."""
 
     def fit(self, kind: str, weights: np.ndarray, trained: Tensor) -> tuple[Any, np.ndarray]: ...
 

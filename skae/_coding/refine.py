@@ -155,7 +155,9 @@ class _Training:
         for optimizer in self._optimizers:
             optimizer.step(self._n_updates, SCHEDULES["one_cycle"](progress))
 
-    def _loss(self, rows: Tensor, noise: Tensor, output: Tensor, u: Tensor, density: Tensor):
+    def _loss(
+        self, rows: Tensor, noise: Tensor, output: Tensor, u: Tensor, density: Tensor
+    ) -> Tensor:
         """Bits a row, and the squared error in bits."""
         error = self._link(output) - rows
         # A missing cell has no error.

@@ -93,7 +93,7 @@ class TransformerScaler:
     def bounds(self) -> None:
         """None are known."""
 
-    def widened(self, chunks: Iterable) -> "TransformerScaler":
+    def widened(self, chunks: Iterable[Any]) -> "TransformerScaler":
         return self
 
     def transform(self, rows: np.ndarray, out: np.ndarray) -> None:

@@ -141,7 +141,7 @@ class _Mapped:
 
     def __getitem__(self, part: slice) -> np.ndarray:
         rows = np.empty((part.stop - part.start, *self._shape), dtype=self._dtype)
-        buffer = memoryview(rows.reshape(-1).view(np.uint8))
+        buffer = memoryview(rows.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
         done, begin = 0, self._position + part.start * self._n_bytes
         while done < len(buffer):
             n_read = os.preadv(self._file, [buffer[done:]], begin + done)

@@ -3,7 +3,7 @@
 import copy
 import functools
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 import torch
@@ -22,18 +22,14 @@ from skae._model.model import Model
 from skae._training.plan import SavedState
 from skae._training.stack import Job
 
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-_E = TypeVar("_E")
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
-def all_or_nothing(
-    method: Callable[Concatenate[_E, _P], _R],
-) -> Callable[Concatenate[_E, _P], _R]:
+def all_or_nothing(method: _Method) -> _Method:
     """On any error, and on Ctrl-C, leave the estimator as it was before the call."""
 
     @functools.wraps(method)
-    def guarded(self: _E, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    def guarded(self: Any, *args: Any, **kwargs: Any) -> Any:
         before = dict(vars(self))
         try:
             return method(self, *args, **kwargs)
@@ -42,7 +38,7 @@ def all_or_nothing(
             vars(self).update(before)
             raise
 
-    return guarded
+    return cast(_Method, guarded)
 
 
 class BaseAutoencoder(CallbackSupportMixin, AutoencoderParameters):
@@ -201,7 +197,7 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderParameters):
     def _modules(self) -> tuple[nn.Module, nn.Module]:
         check_is_fitted(self)
         with torch.inference_mode(False), torch.no_grad():
-            return cast(tuple[nn.Module, nn.Module], self._model.network.modules())
+            return self._model.network.modules()
 
     def _check_X(self, X: MatrixLike, reset: bool = False) -> Any:
         """Rows as an array of numbers, a source or a CSR matrix, in the caller's dtype."""

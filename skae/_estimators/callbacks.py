@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+__all__ = ["CallbackSupportMixin", "train_watched"]
+
 from skae._estimators.fitting import Prepared
 from skae._training.monitor import Monitor, ProgressPrinter
 from skae._training.stack import run

@@ -139,7 +139,9 @@ class AutoencoderSearchCV(GridSearchCV):
             self.best_estimator_.set_params(memory=given.memory)
         return self
 
-    def _run_search(self, evaluate_candidates: Callable, callback_ctx: Any = None) -> None:
+    def _run_search(
+        self, evaluate_candidates: Callable[..., Any], callback_ctx: Any = None
+    ) -> None:
         X, y, params = self._arguments
         X, y = indexable(X, y)
         with warnings.catch_warnings():
@@ -161,7 +163,12 @@ class AutoencoderSearchCV(GridSearchCV):
         super()._run_search(evaluate, **context)
 
     def _trained_together(
-        self, candidates: list[dict[str, Any]], splits: list, X: Any, y: Any, params: dict[str, Any]
+        self,
+        candidates: list[dict[str, Any]],
+        splits: list[Any],
+        X: Any,
+        y: Any,
+        params: dict[str, Any],
     ) -> SharedFits:
         shared = SharedFits()
         with shared.collecting():
@@ -202,11 +209,11 @@ class _StepMemory:
     def __init__(self) -> None:
         self._results: dict[str, Any] = {}
 
-    def __deepcopy__(self, memo: dict) -> "_StepMemory":
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_StepMemory":
         """One memory for all clones of a pipeline."""
         return self
 
-    def cache(self, function: Callable, ignore: Iterable[str] = ()) -> Callable:
+    def cache(self, function: Callable[..., Any], ignore: Iterable[str] = ()) -> Callable[..., Any]:
         def remembered(transformer: Any, *args: Any, **kwargs: Any) -> Any:
             named = {name: value for name, value in kwargs.items() if name not in ignore}
             try:

@@ -3,10 +3,11 @@
 Where scikit-learn moves something, this is the file to change.
 """
 
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numpy as np
-from sklearn.base import _fit_context as fit_context
+from sklearn.base import _fit_context
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
@@ -33,6 +34,14 @@ __all__ = [
     "refuse_booleans",
     "safe_split",
 ]
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[_Method], _Method]:
+    """Validate parameters before the method, unless another estimator calls it."""
+    context = _fit_context(prefer_skip_nested_validation=prefer_skip_nested_validation)
+    return cast(Callable[[_Method], _Method], context)
 
 
 def check_parameters(estimator: Any) -> None:

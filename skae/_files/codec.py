@@ -98,7 +98,9 @@ def codec_of(
     return codec
 
 
-def shapes_of(state: CodecState, n_latents: int, n_features: int) -> list[tuple[Any, dict, str]]:
+def shapes_of(
+    state: CodecState, n_latents: int, n_features: int
+) -> list[tuple[Any, dict[str, Any], str]]:
     """Arrays of a state, the shapes that they must have, and the kind of their dtype.
 
     Raises
@@ -125,6 +127,6 @@ def shapes_of(state: CodecState, n_latents: int, n_features: int) -> list[tuple[
     return found
 
 
-def _of_tables(tables: PackedTables, n: int) -> tuple[Any, dict, str]:
+def _of_tables(tables: PackedTables, n: int) -> tuple[Any, dict[str, Any], str]:
     one_each = dict.fromkeys(("low", "n_low_bits", "lengths"), (n,))
     return tables._asdict(), one_each | {"frequencies": (tables.frequencies.size,)}, "i"

@@ -3,7 +3,6 @@
 That is checked by settings and shapes alone, before an array is read.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -15,6 +14,7 @@ from skae._anomaly.rows import Scorer, joint_width
 from skae._data.columns import Ranges, is_numeric
 from skae._data.scale import AffineScaler
 from skae._data.spec import InputSpec
+from skae._data.types import NetworkBuilder
 from skae._model.density import Mixture
 from skae._model.model import Model
 from skae._networks.activations import ACTIVATIONS
@@ -80,7 +80,7 @@ def _layout(network: ModuleNetwork) -> list[dict[str, Any]]:
     return [{"name": name, "shape": tuple(value.shape)} for name, value in named]
 
 
-def rebuilt(stored: dict[str, Any], network: Callable | None, device: str) -> Model:
+def rebuilt(stored: dict[str, Any], network: NetworkBuilder | None, device: str) -> Model:
     """The model, whose spec was checked."""
     state = {k: v for k, v in stored.items() if k != "layout"}
     model = Model.__new__(Model)
@@ -88,7 +88,7 @@ def rebuilt(stored: dict[str, Any], network: Callable | None, device: str) -> Mo
     return model
 
 
-def _spec(stored: DenseSpec | _Modules, network: Callable | None) -> DenseSpec | ModuleSpec:
+def _spec(stored: DenseSpec | _Modules, network: NetworkBuilder | None) -> DenseSpec | ModuleSpec:
     if isinstance(stored, DenseSpec):
         return stored
     builder = network if stored.builder is None else stored.builder
@@ -96,7 +96,7 @@ def _spec(stored: DenseSpec | _Modules, network: Callable | None) -> DenseSpec |
     return ModuleSpec(**vars(stored) | {"builder": builder})
 
 
-def check_state(state: dict[str, Any], network: Callable | None) -> None:
+def check_state(state: dict[str, Any], network: NetworkBuilder | None) -> None:
     """Whether all parts of a fitted estimator fit together; a ValueError if not."""
     model, n_features = state["_model"], state["n_features_in_"]
     _check_given(model, network)
@@ -127,7 +127,7 @@ def check_state(state: dict[str, Any], network: Callable | None) -> None:
         _check_scorer(scorer, n_features, n_latents + n_features, n_members)
 
 
-def _check_given(model: dict[str, Any], network: Callable | None) -> None:
+def _check_given(model: dict[str, Any], network: NetworkBuilder | None) -> None:
     """A network is given to load if, and only if, the file has none."""
     spec = model["spec"]
     own = isinstance(spec, _Modules) and spec.builder is None
@@ -166,7 +166,7 @@ def _check_input(given: InputSpec, model: dict[str, Any], n_features: int) -> No
     must(takes == gets, f"the network takes {takes}, but rows are of {gets}")
 
 
-def _check_network(model: dict[str, Any], network: Callable | None) -> tuple[int, int]:
+def _check_network(model: dict[str, Any], network: NetworkBuilder | None) -> tuple[int, int]:
     """Numbers of latents and of members."""
     spec, arrays = _spec(model["spec"], network), model["arrays"]
     if isinstance(spec, ModuleSpec) and network is not None:

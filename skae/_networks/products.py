@@ -10,6 +10,7 @@ operation, bound to its memory. ``examples/benchmarks/products.py`` measures bot
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ Operation = Callable[[], object]
 _LARGE = 1 << 22
 
 
-def _onednn_linear():
+def _onednn_linear() -> Any:
     try:
         linear = torch.ops.mkldnn._linear_pointwise.default
         probe = torch.ones(2, 3, dtype=torch.float32)

@@ -81,7 +81,7 @@ def isolated_globals(seed: int, device: torch.device) -> Iterator[None]:
     on_cpu = device.type == "cpu"
     where = {} if on_cpu else {"device_type": device.type}
     with _GLOBAL_GENERATOR, torch.random.fork_rng([] if on_cpu else [device], **where):
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         if not on_cpu:
             torch.get_device_module(device).manual_seed(seed)
         dtype = torch.get_default_dtype()

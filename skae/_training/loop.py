@@ -4,7 +4,7 @@ and lets the optimizer move the weights. It waits for the device once an epoch.
 """
 
 import math
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 
 import torch
 from torch import Tensor
@@ -50,7 +50,9 @@ def train(
     monitor.finish()
 
 
-def _global_generator(network: Network, plan: TrainingPlan, state: TrainState):
+def _global_generator(
+    network: Network, plan: TrainingPlan, state: TrainState
+) -> AbstractContextManager[None]:
     """Modules may draw (dropout, say) from torch's global generator: seeded for each epoch."""
     if not draws_globally(network):
         return nullcontext()

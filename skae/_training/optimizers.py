@@ -42,12 +42,14 @@ def _sgd(p: Tensor, g: Tensor, m: dict[str, Tensor], step: int, rate: Rate, deca
     p.sub_((g + _MOMENTUM * m["first"]) * rate)
 
 
-def _fused_adam(kernel: str) -> Callable | None:
+def _fused_adam(kernel: str) -> Callable[..., None] | None:
     fused = getattr(torch, kernel, None)
     if fused is None:
         return None
 
-    def step_(p: Tensor, g: Tensor, m: dict[str, Tensor], step: int, rate: float, decay: float):
+    def step_(
+        p: Tensor, g: Tensor, m: dict[str, Tensor], step: int, rate: float, decay: float
+    ) -> None:
         fused(
             [p], [g], [m["first"]], [m["second"]], [], [m["count"].fill_(step)],
             lr=rate, beta1=_BETA_1, beta2=_BETA_2, weight_decay=decay, eps=_EPSILON,
@@ -57,7 +59,7 @@ def _fused_adam(kernel: str) -> Callable | None:
     return step_
 
 
-_FORMULAS: dict[str, tuple[Callable, tuple[str, ...]]] = {
+_FORMULAS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "adam": (_adam, ("first", "second")),
     "adamw": (_adamw, ("first", "second")),
     "sgd": (_sgd, ("first",)),

@@ -1,11 +1,12 @@
 """Many training runs in one pass: their networks side by side on the member axis."""
 
 import dataclasses
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from skae._data.loaded import Rows
 from skae._networks.dense import DenseNetwork, paired
@@ -179,7 +180,7 @@ def _stacked(networks: list[DenseNetwork]) -> DenseNetwork:
     return stack
 
 
-def _pairs(own: DenseNetwork, whole: DenseNetwork, first: int):
+def _pairs(own: DenseNetwork, whole: DenseNetwork, first: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Views of one network's values and of the same ones within the whole."""
     yield from paired(own.spec, own.parameters, whole.spec, whole.parameters, first)
     for i, moments in own.moments.items():
