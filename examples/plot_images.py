@@ -101,9 +101,9 @@ def segmented_photograph() -> Pictures:
     classifier = PixelClassifier(patches, random_state=0).fit(photo[None], strokes)
     probabilities = classifier.predict_proba(photo[None])[0]
     labels = classifier.classes_[probabilities.argmax(axis=2)]
-    colours = np.array([(0, 0, 0), (0.1, 0.4, 1), (1, 0.2, 0), (0, 0.7, 0.3)])
-    drawn = np.where(strokes[0, ..., None] > 0, colours[strokes[0]], photo)
-    segmented = 0.5 * photo + 0.5 * colours[labels]
+    colors = np.array([(0, 0, 0), (0.1, 0.4, 1), (1, 0.2, 0), (0, 0.7, 0.3)])
+    drawn = np.where(strokes[0, ..., None] > 0, colors[strokes[0]], photo)
+    segmented = 0.5 * photo + 0.5 * colors[labels]
     pictures = {"three labels": drawn, "segmented": segmented}
     return [*pictures.items(), ("probability of temple", probabilities[..., 1])]
 

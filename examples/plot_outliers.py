@@ -2,7 +2,7 @@
 Outliers of a table, and why
 ============================
 
-Breast tumours: a detector that is fitted on benign ones alone scores malignant
+Breast tumors: a detector that is fitted on benign ones alone scores malignant
 ones as outliers, and names the measurements that give them away. Prints tables;
 saves a picture where matplotlib is installed.
 """
@@ -31,7 +31,7 @@ def draw(detector, X, y, feature_names, path):
     AnomalyScoreDisplay.from_estimator(detector, X, labels, ax=left)
     row = detector.feature_contributions(X[[detector.score_samples(X).argmin()]])[0]
     ContributionDisplay(row, feature_names).plot(ax=right)
-    right.set_title("The most unusual tumour")
+    right.set_title("The most unusual tumor")
     figure.savefig(path, dpi=120)
     print(f"Picture saved to {path}")
 
@@ -60,7 +60,7 @@ def main(path):
     detector = detectors["AutoencoderAnomalyDetector"]
     scores = detector.score_samples(X_test)
     contributions = detector.feature_contributions(X_test)
-    print("\nThe three most unusual tumours, and the measurements that say so:")
+    print("\nThe three most unusual tumors, and the measurements that say so:")
     for row in np.argsort(scores)[:3]:
         top = np.argsort(contributions[row])[::-1][:3]
         shares = contributions[row, top] / contributions[row].sum()

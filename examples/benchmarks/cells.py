@@ -68,7 +68,7 @@ def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return shared / (areas[0][:, None] + areas[1] - shared)
 
 
-def labelled(path: Path, most: int | None, n_background: int) -> tuple[np.ndarray, np.ndarray]:
+def labeled(path: Path, most: int | None, n_background: int) -> tuple[np.ndarray, np.ndarray]:
     """Windows of the training split, and what they show; those in between are left out."""
     rng, X, y = np.random.default_rng(0), [], []
     for image, cells in smears(path, "train", most):
@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("--components", type=int, default=64)
     parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
-    X, y = labelled(options.data, options.images, options.background)
+    X, y = labeled(options.data, options.images, options.background)
     print(f"{len(X):,} windows, {np.bincount(y).tolist()} of {[*LABELS, 'background']}.\n")
     latents = AutoencoderTransformer(n_components=options.components, random_state=0)
     features: dict[str, Callable] = {

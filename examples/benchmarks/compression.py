@@ -29,7 +29,7 @@ from skae.codec import LatentCodec
 
 RESULTS = Path("compression.jsonl")
 
-# Latents, hidden layers, steps of the autoencoder (scaled) and of PCA (in grey levels).
+# Latents, hidden layers, steps of the autoencoder (scaled) and of PCA (in gray levels).
 PCA_STEPS = (1600, 1200, 800, 560, 400, 280, 200, 140, 100, 70, 50, 35, 25)
 SETTINGS = {
     "mnist": (128, (512, 256), (16, 8, 4, 2, 1), PCA_STEPS[:11]),

@@ -3,7 +3,7 @@
     python examples/benchmarks/defaults.py --data ../shared/data/images
 
 Fits AutoencoderTransformer(n_components=32) with one parameter changed at a
-time, and prints accuracy of logistic regression and of 5 nearest neighbours on
+time, and prints accuracy of logistic regression and of 5 nearest neighbors on
 the first 10,000 labels, and the squared error of the test images, by the
 protocol of features.py.
 """

@@ -76,7 +76,7 @@ SETS = {
 
 
 def accuracies(images: Images, train: np.ndarray, test: np.ndarray) -> list[float]:
-    """Of logistic regression and of 5 nearest neighbours."""
+    """Of logistic regression and of 5 nearest neighbors."""
     y, train = images.y_train[:LABELS], train[:LABELS]
     classifiers = (
         make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),

@@ -10,7 +10,7 @@
 features an image. Figures are of
 10,000 drawn images against the 10,000 test images: the Frechet distance of
 normal distributions in these features (Heusel et al. 2017; less is better), and
-precision and recall by the manifolds of three nearest neighbours, of 3,000 of
+precision and recall by the manifolds of three nearest neighbors, of 3,000 of
 either (Kynkaanniemi et al. 2019; more is better), means of the seeds. "test against
 train" is what 10,000 training images get. Pythae's models, where it is installed, have our
 network and epochs.
@@ -21,7 +21,7 @@ has; a random forest and a logistic regression are trained on what was drawn,
 and tested on the real half. Figures are the means of their balanced accuracies,
 means of the seeds. Ours is one autoencoder for all rows, with as many latents
 as features, at most 32, and a mixture for each class. GaussianMixture has the number of
-components of up to ten that is best by BIC, on standardised rows.
+components of up to ten that is best by BIC, on standardized rows.
 
 **minority**: the same tables and halves; the rarer class of the training half
 cut down to at most 40 rows, and then oversampled until both are as many.
@@ -158,7 +158,7 @@ def frechet_distance(a, b):
 
 
 def share_within(points, manifold, k=3):
-    """Share of the points that lie within the k-th neighbours' balls of the manifold's points."""
+    """Share of the points that lie within the k-th neighbors' balls of the manifold's points."""
     radii = NearestNeighbors(n_neighbors=k + 1).fit(manifold).kneighbors(manifold)[0][:, -1]
     within = 0
     for part in np.array_split(points, 10):
@@ -218,7 +218,7 @@ def table(path, seed):
 
 
 class Mixtures:
-    """A GaussianMixture for each class, on standardised rows."""
+    """A GaussianMixture for each class, on standardized rows."""
 
     def fit(self, X):
         self.scaler = StandardScaler().fit(X)

@@ -7,7 +7,7 @@ Sections (each under 10 minutes on two cores):
 
 features   32 latents of MNIST and Fashion-MNIST, trained on all training images without
            labels; logistic regression behind a ``StandardScaler`` and 5 nearest
-           neighbours, fitted on the first 10,000 labels: accuracy on the test images.
+           neighbors, fitted on the first 10,000 labels: accuracy on the test images.
 denoise    Set12 with Gaussian noise of sigma 25 / 255 (seed 0), trained on the 40 photographs of
            BSD68: peak signal-to-noise ratio, mean over the images, against scikit-image.
 inpaint    A missing 14 x 14 block of Fashion-MNIST's test images, and half of the
@@ -44,7 +44,7 @@ from skae import AutoencoderAnomalyDetector, DenoisingAutoencoder
 
 LABELS = 10_000
 
-# What the user guide recommends for features of centred objects.
+# What the user guide recommends for features of centered objects.
 FEATURES = {
     "network": "conv",
     "hidden_layer_sizes": (32, 64, 256),

@@ -4,7 +4,7 @@
 
 MNIST's training images, 2,000 of each of the digits 0 to 4 and ``--rare`` of each of 5 to 9. The
 autoencoder is fitted plainly, with balanced weights (``compute_sample_weight("balanced", y)``), or
-with their square roots; logistic regression on its standardised latents,
+with their square roots; logistic regression on its standardized latents,
 plainly or with ``class_weight="balanced"``. Recall on the 10,000 test images, mean over the rare
 digits and over the frequent ones. Prints Markdown.
 """

@@ -4,7 +4,7 @@
     python examples/benchmarks/imputation.py --tables cardio,vowels --set noise_level=0.3
 
 Protocol: at most 4,000 rows of a table, drawn by ``RandomState(0)``; constant
-columns left out; standardised while still complete; then 20 % of the cells
+columns left out; standardized while still complete; then 20 % of the cells
 deleted by the next draws of ``RandomState(0)`` (with another ``--seed``, of that
 one). Every imputer, with its defaults, is fitted on the incomplete table and
 fills in the same one. Figures are root mean squared errors over the deleted
@@ -44,7 +44,7 @@ PEERS = {
 }
 
 
-def standardised(path: Path, rng: np.random.RandomState) -> np.ndarray:
+def standardized(path: Path, rng: np.random.RandomState) -> np.ndarray:
     """A complete table, float64."""
     with np.load(path) as table:
         X = table["X"].astype(np.float64)
@@ -64,7 +64,7 @@ def impute(imputer: BaseEstimator, X: np.ndarray) -> np.ndarray:
 def errors(path: Path, settings: dict, names: list[str], seed: int) -> dict[str, tuple]:
     """Root mean squared error and seconds of each imputer."""
     rng = np.random.RandomState(seed)
-    X = standardised(path, rng)
+    X = standardized(path, rng)
     missing = rng.rand(*X.shape) < MISSING
     incomplete, found = np.where(missing, np.nan, X), {}
     for name in names:

@@ -48,7 +48,7 @@ NETS = {
 
 
 def table(n_rows: int, n_columns: int, seed: int = 0) -> np.ndarray:
-    """A standardised float32 table: a curved surface of 5 dimensions, and noise."""
+    """A standardized float32 table: a curved surface of 5 dimensions, and noise."""
     rng = np.random.default_rng(seed)
     latents = rng.standard_normal((n_rows, 5), dtype=np.float32)
     inner = np.tanh(latents @ rng.standard_normal((5, 16), dtype=np.float32))

@@ -3,7 +3,7 @@
 Two protocols. Unsupervised: 70 % of the rows, stratified, outliers among them, are
 fitted on, the others scored. One-class: fitted on half of the normal rows, the rest
 and all outliers scored. At most 4,000 rows of a table (at least 10 of its outliers
-among them), standardised; several seeds. Prints Markdown: mean and median AUROC,
+among them), standardized; several seeds. Prints Markdown: mean and median AUROC,
 mean average precision, mean rank by AUROC, wins, and seconds of fits and scores of one
 seed; for skae also the share of unseen normal rows that ``predict`` flags, and how often
 ``feature_contributions`` names a cell that was moved by 6 standard deviations. A contender
@@ -48,15 +48,15 @@ class PcaReconstruction:
         return -((X - reconstructed) ** 2).mean(axis=1)
 
 
-class Neighbours:
+class Neighbors:
     """Distance to the fifth nearest row, PyOD's KNN."""
 
     def fit(self, X):
-        self._neighbours = NearestNeighbors(n_neighbors=min(5, len(X) - 1)).fit(X)
+        self._neighbors = NearestNeighbors(n_neighbors=min(5, len(X) - 1)).fit(X)
         return self
 
     def score_samples(self, X):
-        return -self._neighbours.kneighbors(X)[0][:, -1]
+        return -self._neighbors.kneighbors(X)[0][:, -1]
 
 
 class Pyod:
@@ -80,7 +80,7 @@ CONTENDERS = {
         anomaly_score="reconstruction", random_state=seed
     ),
     "IsolationForest": lambda seed: IsolationForest(random_state=seed),
-    "KNN": lambda seed: Neighbours(),
+    "KNN": lambda seed: Neighbors(),
     "LOF": lambda seed: LocalOutlierFactor(novelty=True),
     "PCA reconstruction": lambda seed: PcaReconstruction(),
     "PyOD ECOD": lambda seed: Pyod("ecod", "ECOD"),

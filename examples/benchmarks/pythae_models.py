@@ -18,7 +18,7 @@ MODELS = ("VAE", "RAE_GP", "RAE_L2")
 class PythaeSampler:
     """A model, trained by Pythae's trainer, Adam with 1e-3, at our batch size.
 
-    The VAE draws from its prior, the regularised ones from Pythae's mixture of ten.
+    The VAE draws from its prior, the regularized ones from Pythae's mixture of ten.
     """
 
     def __init__(self, name, n_latents, epochs, seed):

@@ -22,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from skae import AutoencoderTransformer, DenoisingAutoencoder
 
 KEPT = (25, 50, 75, 100)
-SPARSE = {"n_components": 1000, "sparsity": 25, "random_state": 0}
+SPARSE = {"n_components": 1000, "n_nonzero_coefs": 25, "random_state": 0}
 CONTENDERS = {
     "dense": AutoencoderTransformer(hidden_layer_sizes=(), max_epochs=20, **SPARSE),
     "conv": DenoisingAutoencoder(
@@ -63,7 +63,7 @@ def main() -> None:
         autoencoder = CONTENDERS[name].set_params(**dict(options.set)).fit(train)
         seconds = time.perf_counter() - start
         for n_kept in KEPT:
-            figures = errors(autoencoder.with_sparsity(n_kept), train, test, images)
+            figures = errors(autoencoder.with_n_nonzero_coefs(n_kept), train, test, images)
             print(f"| {name} | {seconds:.0f} s | {n_kept} | {' | '.join(figures)} |", flush=True)
 
 

@@ -10,7 +10,7 @@ A contender that is not installed is left out by name. Prints Markdown.
 
 Every contender trains the same layers (ReLU, mirrored), epochs and batch size
 with Adam at a constant 1e-3, in float32, on shuffled rows, without early
-stopping. Tables come standardised and pixels in [0, 1]; skae (``scaling``) and
+stopping. Tables come standardized and pixels in [0, 1]; skae (``scaling``) and
 PyOD (``preprocessing``) scale the tables again inside the fit, as their users
 do, and PyOD also scores the training rows there. Losses are the mean squared
 error of the reconstructed training rows, measured by one function for all.

@@ -5,8 +5,8 @@
 
 Tables whose label is a class: wine and breast cancer (bundled with scikit-learn), those of
 ADBench of which at least a fifth has the label one, and adult through a ColumnTransformer
-(numbers standardised, words one-hot); at most 6,000 rows of each. 70 % of the rows,
-stratified, are standardised and fitted on, the others tested, ``--seeds`` times. LR:
+(numbers standardized, words one-hot); at most 6,000 rows of each. 70 % of the rows,
+stratified, are standardized and fitted on, the others tested, ``--seeds`` times. LR:
 ``LogisticRegression(max_iter=1000)`` behind a ``StandardScaler``; 5-NN: on the features as they
 are; accuracies. MSE: of the reconstructed test rows. Number of latents: skae's default.
 "Ahead" counts tables on which skae is better, or equal to the last digit shown. Prints Markdown.
@@ -65,8 +65,8 @@ def tables(options: argparse.Namespace):
 def figures(model, X_train, X_test, y_train, y_test) -> list[float]:
     latents, test = model.fit(X_train).transform(X_train), model.transform(X_test)
     linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    neighbours = KNeighborsClassifier(5)
-    scores = [m.fit(latents, y_train).score(test, y_test) for m in (linear, neighbours)]
+    neighbors = KNeighborsClassifier(5)
+    scores = [m.fit(latents, y_train).score(test, y_test) for m in (linear, neighbors)]
     return [*scores, float(np.square(model.inverse_transform(test) - X_test).mean())]
 
 
