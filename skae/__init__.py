@@ -7,8 +7,7 @@ from skae._estimators.denoiser import DenoisingAutoencoder
 from skae._estimators.detector import AutoencoderAnomalyDetector
 from skae._estimators.transformer import AutoencoderTransformer
 from skae._estimators.variational import VariationalAutoencoder
-
-__version__ = "0.1.0"
+from skae._runtime.version import __version__
 
 # Loaded when they are first used: `skae.io` works after `import skae`.
 _SUBMODULES = (

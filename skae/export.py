@@ -17,7 +17,6 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from skae import __version__
 from skae._data.scale import AffineScaler
 from skae._estimators.base import BaseAutoencoder
 from skae._files.container import replace
@@ -25,6 +24,7 @@ from skae._model.model import FARTHEST, Batch, Model
 from skae._networks.factory import copied, has_stages
 from skae._networks.modules import ModuleNetwork
 from skae._runtime.device import computing, resolve_device
+from skae._runtime.version import __version__
 
 __all__ = ["to_onnx"]
 

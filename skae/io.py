@@ -16,7 +16,6 @@ import sklearn
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from skae import __version__
 from skae._data.types import NetworkBuilder
 from skae._estimators.base import BaseAutoencoder
 from skae._estimators.denoiser import DenoisingAutoencoder
@@ -28,6 +27,7 @@ from skae._files.codec import CodecState, codec_of, shapes_of, state_of
 from skae._files.container import Reader, write
 from skae._files.model import StoredModel, check_arrays, check_state, must, rebuilt, stored_model
 from skae._runtime.device import resolve_device
+from skae._runtime.version import __version__
 from skae.codec import LatentCodec
 
 __all__ = ["load", "save"]

@@ -85,9 +85,9 @@ def prepare(
     if resume or one_pass:
         _check_size_is_known(estimator)
     rows, weights = estimator._training_rows(X, sample_weight, reset=not resume)
-    setting = _setting(estimator, rows, one_pass)
-    scaler = _scaler(estimator, rows, weights, setting.plan, resume)
-    job = _job(estimator, rows, weights, scaler, setting, resume)
+    setting = _resolved(estimator, rows, one_pass)
+    scaler = _fitted_scaler(estimator, rows, weights, setting.plan, resume)
+    job = _built(estimator, rows, weights, scaler, setting, resume)
     return Prepared(rows, weights, scaler, job, estimator.loss, setting.dtype)
 
 
@@ -99,7 +99,7 @@ def _check_size_is_known(estimator: Any) -> None:
         )
 
 
-def _setting(estimator: Any, X: Any, one_pass: bool) -> _Setting:
+def _resolved(estimator: Any, X: Any, one_pass: bool) -> _Setting:
     n_rows, n_features = X.shape
     device = resolve_device(estimator.device)
     dtype, product_dtype = resolve_precision(estimator.precision, device)
@@ -115,7 +115,7 @@ def _setting(estimator: Any, X: Any, one_pass: bool) -> _Setting:
     return _Setting(spec, plan, device, dtype, train_dtype, starts_as_pca)
 
 
-def _scaler(
+def _fitted_scaler(
     estimator: Any, X: Any, weights: FloatArray | None, plan: TrainingPlan, resume: bool
 ) -> Scaler:
     if resume:
@@ -131,7 +131,7 @@ def _scaler(
     return fit_scaler(scaling, chunks, bounded, autos.scaling, autos.limited)
 
 
-def _job(
+def _built(
     estimator: Any,
     X: Any,
     weights: FloatArray | None,
