@@ -216,6 +216,8 @@ class LatentCodec(BaseEstimator):
 
         Raises
         ------
+        NotFittedError
+            If the codec is not fitted.
         ValueError
             If ``max_error`` cannot be kept: a value is missing, no integer where the
             training data were, or too large.
@@ -234,6 +236,13 @@ class LatentCodec(BaseEstimator):
         -------
         pieces : iterator of bytes
             Written one after another they are one stream.
+
+        Raises
+        ------
+        NotFittedError
+            If the codec is not fitted.
+        ValueError
+            As :meth:`encode`, while the pieces are made.
         """
         check_is_fitted(self)
         return write_stream(self._mark(), self._chunks(batches))
@@ -253,6 +262,8 @@ class LatentCodec(BaseEstimator):
 
         Raises
         ------
+        NotFittedError
+            If the codec is not fitted.
         ValueError
             If the stream is cut short, damaged, or of another codec.
         """
@@ -275,7 +286,15 @@ class LatentCodec(BaseEstimator):
         -------
         batches : iterator of ndarray or DataFrame
             As :meth:`decode` gives them.
+
+        Raises
+        ------
+        NotFittedError
+            If the codec is not fitted.
+        ValueError
+            As :meth:`decode`, while the batches are read.
         """
+        check_is_fitted(self)
         return map(self._layout.restored, self._decoded(file))
 
     def _first_step(self, estimator: Any, rows: Any, latents: FloatArray) -> float:

@@ -126,6 +126,19 @@ def load(
         ``network`` builds another architecture.
     OSError
         If the file cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from sklearn.datasets import load_iris
+    >>> from skae import AutoencoderTransformer
+    >>> from skae.io import load, save
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(AutoencoderTransformer(n_components=2).fit(X), f"{folder}/iris.safetensors")
+    ...     loaded = load(f"{folder}/iris.safetensors", device="cpu")
+    >>> loaded.n_components_
+    2
     """
     target = str(resolve_device(device))
     try:

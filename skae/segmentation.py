@@ -64,6 +64,10 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
     >>> classifier = PixelClassifier(autoencoder, random_state=0).fit(images, masks)
     >>> classifier.predict(images)[7, 0, [0, 15]].tolist()
     [1, 2]
+    >>> classifier.predict_proba(images[:1]).shape
+    (1, 16, 16, 2)
+    >>> classifier.score(images, masks)
+    1.0
     """
 
     _parameter_constraints = {
@@ -144,6 +148,13 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
         -------
         probabilities : ndarray of shape (n_samples, height, width, n_classes)
             In the order of ``classes_``.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If ``X`` holds no images.
         """
         check_is_fitted(self)
         _check_images(X)
@@ -162,6 +173,13 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
         -------
         labels : ndarray of shape (n_samples, height, width)
             Never 0.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If ``X`` holds no images.
         """
         check_is_fitted(self)
         _check_images(X)
@@ -184,6 +202,14 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
         -------
         score : float
             Accuracy; higher is better.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If the masks have another shape than the images, or no label, or if there is
+            not a weight for each image.
         """
         masks = self._check_masks(X, y)
         weights = np.ones(len(masks)) if sample_weight is None else np.asarray(sample_weight)

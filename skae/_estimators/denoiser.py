@@ -184,18 +184,23 @@ class DenoisingAutoencoder(AutoencoderTransformer):
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.datasets import load_digits
     >>> from skae import DenoisingAutoencoder
-    >>> X, _ = load_iris(return_X_y=True)
-    >>> autoencoder = DenoisingAutoencoder(n_components=2, random_state=0).fit(X)
-    >>> noisy = X + np.random.default_rng(0).normal(scale=0.3, size=X.shape)
-    >>> bool(np.abs(autoencoder.denoise(noisy) - X).mean() < np.abs(noisy - X).mean())
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> noisy = X + np.random.default_rng(0).normal(scale=3.0, size=X.shape)
+    >>> settings = {"n_components": 16, "max_epochs": 20, "random_state": 0}
+    >>> autoencoder = DenoisingAutoencoder(noise="gaussian", noise_level=0.5, **settings).fit(X)
+    >>> bool(np.square(autoencoder.denoise(noisy) - X).mean() < 0.5 * np.square(noisy - X).mean())
     True
-    >>> X[0, 2] = np.nan
-    >>> bool(1.0 < autoencoder.impute(X[:1])[0, 2] < 2.0)
+
+    Masked cells in training are what missing cells are filled in by:
+
+    >>> autoencoder = DenoisingAutoencoder(**settings).fit(X)
+    >>> holes = np.where(np.arange(64) == 20, np.nan, X)
+    >>> filled = autoencoder.impute(holes)
+    >>> bool(np.square(filled - X)[:, 20].mean() < 0.5 * X[:, 20].var())
     True
-    >>> repaired = autoencoder.inpaint(X[1:2], X[1:2] < 1.0)
-    >>> bool((repaired == X[1:2])[X[1:2] >= 1.0].all())
+    >>> bool((autoencoder.inpaint(X, np.isnan(holes)) == filled).all())
     True
     """
 

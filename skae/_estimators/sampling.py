@@ -53,6 +53,8 @@ class SamplingAutoencoder(BaseAutoencoder):
 
         Raises
         ------
+        NotFittedError
+            If the estimator is not fitted.
         ValueError
             If there is no density of the latents (``network="unet"``, or a truncated
             copy whose density is an estimator of your own).
@@ -85,6 +87,14 @@ class SamplingAutoencoder(BaseAutoencoder):
         X : ndarray or DataFrame of shape (n_samples * steps, n_features_in_), or images
             One way after another, as :meth:`sample` gives rows. The ends are
             reconstructions of ``a`` and ``b``.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If ``a`` and ``b`` differ in their number of rows, have other columns than the
+            training rows, or if ``steps`` is less than 2.
         """
         check_is_fitted(self)
         steps = _count("steps", steps, 2)
@@ -115,6 +125,14 @@ class SamplingAutoencoder(BaseAutoencoder):
         -------
         self : object
             The estimator.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If ``latent_density`` is "prior", or ``X`` has other columns than the training
+            rows.
         """
         check_is_fitted(self)
         self._validate_params()

@@ -165,8 +165,20 @@ class VariationalAutoencoder(LatentAutoencoder):
     >>> autoencoder = VariationalAutoencoder(n_components=8, random_state=0).fit(images)
     >>> autoencoder.sample(5, random_state=0).shape
     (5, 8, 8)
-    >>> autoencoder.score_samples(images[:2]).shape
-    (2,)
+    >>> autoencoder.interpolate(images[:1], images[1:2], steps=3).shape
+    (3, 8, 8)
+    >>> Z = autoencoder.transform(images)
+    >>> bool((autoencoder.inverse_transform(Z) == autoencoder.reconstruct(images)).all())
+    True
+    >>> autoencoder.score(images) > 0.5
+    True
+    >>> unlikely = autoencoder.score_samples(images).argmin()
+
+    The stages of a convolutional network are features of every pixel.
+
+    >>> conv = VariationalAutoencoder(network="conv", max_epochs=1, random_state=0).fit(images[:50])
+    >>> conv.pixel_features(images[:1]).shape
+    (1, 8, 8, 97)
     """
 
     _parameter_constraints = {
