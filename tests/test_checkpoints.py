@@ -49,7 +49,7 @@ STALLING = {
 KINDS = {
     "transformer": AutoencoderTransformer(**SMALL),
     "one batch": AutoencoderTransformer(**SMALL | {"batch_size": 128}, normalization="batch"),
-    "sparse": AutoencoderTransformer(**SMALL, sparsity=1, optimizer="adamw", weight_decay=0.1),
+    "sparse": AutoencoderTransformer(**SMALL, n_nonzero_coefs=1, optimizer="adamw", weight_decay=0.1),
     "stopping": AutoencoderTransformer(**SMALL | {"max_epochs": 30}, init="random", **STALLING),
     "share of the variance": AutoencoderTransformer(**SMALL | {"n_components": 0.6}),
     "denoiser": DenoisingAutoencoder(**SMALL, dropout=0.2, optimizer="sgd", normalization="batch"),

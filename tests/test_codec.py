@@ -142,7 +142,7 @@ def test_convolutional_network_is_trained_on():
 def test_sparse_latents_of_sparse_rows_are_coded():
     X = sparse.random_array((200, 30), density=0.2, format="csr", rng=np.random.default_rng(0))
     autoencoder = AutoencoderTransformer(
-        n_components=8, sparsity=3, sparse_output=True, max_epochs=10, random_state=0
+        n_components=8, n_nonzero_coefs=3, sparse_output=True, max_epochs=10, random_state=0
     ).fit(X)
     codec = LatentCodec(autoencoder, max_error=0.01, max_epochs=2, random_state=0).fit(X)
     assert np.abs(codec.decode(codec.encode(X)) - X.toarray()).max() < 0.01 + 1e-6

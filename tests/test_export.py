@@ -101,10 +101,10 @@ def _assert_agrees(estimator, rows, path, what):
         _slow(
             "score_samples", {"loss": "absolute_error", "scaling": None, "normalization": "layer"}
         ),
-        ("reconstruct", {"sparsity": 2, "activation": "gelu", "dropout": 0.2}),
+        ("reconstruct", {"n_nonzero_coefs": 2, "activation": "gelu", "dropout": 0.2}),
         _slow("transform", {"activation": "elu", "hidden_layer_sizes": (8, 7)}),
         _slow("score_samples", {"activation": "tanh", "precision": "float64"}),
-        _slow("transform", {"network": Network(), "sparsity": 2}),
+        _slow("transform", {"network": Network(), "n_nonzero_coefs": 2}),
         ("score_samples", {"network": Network()}),
     ],
     ids=str,
@@ -230,7 +230,7 @@ def test_same_model_gives_the_same_bytes_and_is_left_as_it_was(path):
 )])  # fmt: skip
 def test_other_methods_are_refused(cls, what, tmp_path):
     estimator = cls(**SMALL).fit(X)
-    with pytest.raises(ValueError, match=f"what={what!r}.*{cls.__name__}.*'score_samples'"):
+    with pytest.raises(ValueError, match=f"method={method!r}.*{cls.__name__}.*'score_samples'"):
         to_onnx(estimator, tmp_path / "model.onnx", what)
     assert not list(tmp_path.iterdir())
 

@@ -24,7 +24,7 @@ SETTINGS = {"n_components": 8, "max_epochs": 5, "random_state": 0}
     [
         {},
         {"normalization": "batch", "dropout": 0.1},
-        {"normalization": "layer", "sparsity": 3, "latent_l1": 0.01},
+        {"normalization": "layer", "n_nonzero_coefs": 3, "latent_l1": 0.01},
         {"early_stopping": True, "optimizer": "sgd", "learning_rate": 0.01},
     ],
 )

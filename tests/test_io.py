@@ -68,7 +68,7 @@ KINDS = {
         X,
     ),
     "held-out rows": (AutoencoderTransformer(**SMALL, early_stopping=True), X),
-    "float64": (AutoencoderTransformer(**SMALL, precision="float64", sparsity=1), X),
+    "float64": (AutoencoderTransformer(**SMALL, precision="float64", n_nonzero_coefs=1), X),
     "linear": (AutoencoderTransformer(**SMALL | {"hidden_layer_sizes": []}), X),
     "convolutions": (AutoencoderTransformer(network="conv", n_components=3, **ON_IMAGES), IMAGES),
     "U-net": (
@@ -447,7 +447,7 @@ def test_forged_images_and_detectors_are_refused(path, name):
 
 
 def test_loading_never_compiles(path):
-    estimator = fitted("convolutions").set_params(compile=True)
+    estimator = fitted("convolutions")
     assert reloaded(estimator, path).compile is False
     data = forged(path, path.read_bytes(), at(*CONV, "compile", value=True))
     path.write_bytes(data)

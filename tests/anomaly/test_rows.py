@@ -57,7 +57,7 @@ def test_combination_is_a_smooth_maximum():
 
 def test_projection_keeps_distances():
     joint = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 20, 1000)))
-    before, after = torch.cdist(joint, joint), torch.cdist(*[_projected(joint, 1)] * 2)
+    before, after = torch.cdist(joint, joint), torch.cdist(*[_projected(joint, directions)] * 2)
     assert after.shape == before.shape
     far = before > 0
     assert (after[far] / before[far] - 1).abs().max() < 0.25

@@ -114,9 +114,9 @@ BAD_PARAMETERS = [
     ({"weight_decay": float("nan")}, ["weight_decay", "nan"]),
     ({"latent_l1": -1}, ["latent_l1", "-1"]),
     ({"latent_l1": float("inf")}, ["latent_l1", "inf"]),
-    ({"sparsity": 0}, ["sparsity", "0"]),
-    ({"sparsity": 1.5}, ["sparsity", "1.5"]),
-    ({"sparsity": True}, ["sparsity", "True"]),
+    ({"n_nonzero_coefs": 0}, ["n_nonzero_coefs", "0"]),
+    ({"n_nonzero_coefs": 1.5}, ["n_nonzero_coefs", "1.5"]),
+    ({"n_nonzero_coefs": True}, ["n_nonzero_coefs", "True"]),
     ({"learning_rate": 0.0}, ["learning_rate", "0.0"]),
     ({"learning_rate": -1e-3}, ["learning_rate", "-0.001"]),
     ({"learning_rate": float("nan")}, ["learning_rate", "nan"]),
@@ -507,7 +507,7 @@ def test_all_columns_constant(cls):
         {"normalization": "batch"},
         {"normalization": "layer", "dropout": 0.3},
         {"loss": "log_loss"},
-        {"sparsity": 2, "latent_l1": 0.1},
+        {"n_nonzero_coefs": 2, "latent_l1": 0.1},
         {"hidden_layer_sizes": ()},
         {"hidden_layer_sizes": 4},
     ],
@@ -516,7 +516,7 @@ def test_all_columns_constant(cls):
 def test_any_number_of_rows_and_columns_works(shape, changes):
     data = X[: shape[0], : shape[1]]
     for cls in CLASSES:
-        if cls is VariationalAutoencoder and "sparsity" in changes:
+        if cls is VariationalAutoencoder and "n_nonzero_coefs" in changes:
             continue  # It has no sparse latents, and says so.
         estimator = cls(**SMALL | changes).fit(data)
         assert_finite(estimator, data)

@@ -54,7 +54,7 @@ KINDS = {
         **SMALL, normalization="batch", early_stopping=True, optimizer="adamw", weight_decay=1e-3
     ),
     "sparse latents": AutoencoderTransformer(
-        **SMALL, sparsity=2, latent_l1=1e-3, loss="log_loss", optimizer="sgd"
+        **SMALL, n_nonzero_coefs=2, latent_l1=1e-3, loss="log_loss", optimizer="sgd"
     ),
     "float64": AutoencoderTransformer(**SMALL, precision="float64"),
     "bfloat16": AutoencoderTransformer(**SMALL, precision="bfloat16"),

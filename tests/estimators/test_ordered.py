@@ -125,7 +125,7 @@ def test_truncate_says_what_it_takes(ordered, size):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"sparsity": 2}, {"network": "conv", "image_shape": (8, 8)}, {"n_components": 1.0}],
+    [{"n_nonzero_coefs": 2}, {"network": "conv", "image_shape": (8, 8)}, {"n_components": 1.0}],
 )
 def test_what_cannot_be_ordered_is_refused(settings):
     with pytest.raises(ValueError, match=r"ordered|n_components"):
@@ -150,7 +150,7 @@ def test_rows_keep_every_number_of_latents_as_often():
 
 
 def test_sparse_output_holds_the_same_values():
-    settings = {"n_components": 40, "sparsity": 5, "max_epochs": 3, "random_state": 0}
+    settings = {"n_components": 40, "n_nonzero_coefs": 5, "max_epochs": 3, "random_state": 0}
     dense = AutoencoderTransformer(**settings).fit(X).transform(X)
     autoencoder = DenoisingAutoencoder(**settings, noise_level=0.0, sparse_output=True)
     latents = autoencoder.fit(X).transform(X)
@@ -163,7 +163,7 @@ def test_sparse_output_holds_the_same_values():
 
 
 def test_sparsity_is_annealed_so_that_no_latent_stays_dead():
-    settings = {"n_components": 60, "hidden_layer_sizes": (), "sparsity": 3, "random_state": 0}
+    settings = {"n_components": 60, "hidden_layer_sizes": (), "n_nonzero_coefs": 3, "random_state": 0}
     latents = AutoencoderTransformer(**settings, max_epochs=30).fit(X).transform(X)
     assert ((latents != 0).sum(1) <= 3).all()
     assert (latents != 0).any(0).mean() > 0.95
@@ -173,12 +173,12 @@ def test_sparsity_is_annealed_so_that_no_latent_stays_dead():
     "changes", [{}, {"network": "conv", "image_shape": (8, 8), "hidden_layer_sizes": (4,)}], ids=str
 )
 def test_more_latents_may_be_kept_than_in_training(changes):
-    settings = {"n_components": 40, "sparsity": 5, "max_epochs": 3, "random_state": 0}
+    settings = {"n_components": 40, "n_nonzero_coefs": 5, "max_epochs": 3, "random_state": 0}
     few = AutoencoderTransformer(**settings | changes).fit(X)
-    many = few.with_sparsity(15)
+    many = few.with_n_nonzero_coefs(15)
     before, after = few.transform(X), many.transform(X)
-    assert many.sparsity == 15
-    assert few.sparsity == 5
+    assert many.n_nonzero_coefs == 15
+    assert few.n_nonzero_coefs == 5
     assert ((after != 0).sum(1) == 15).all()
     # The five that were kept, and ten that are smaller.
     np.testing.assert_array_equal(after[before != 0], before[before != 0])
@@ -190,10 +190,10 @@ def test_more_latents_may_be_kept_than_in_training(changes):
     np.testing.assert_array_equal(few.transform(X), before)
 
 
-def test_with_sparsity_says_what_it_needs(ordered):
-    with pytest.raises(ValueError, match="sparsity=k"):
-        ordered.with_sparsity(2)
-    sparse_one = AutoencoderTransformer(n_components=4, sparsity=2, max_epochs=1).fit(X)
+def test_with_n_nonzero_coefs_says_what_it_needs(ordered):
+    with pytest.raises(ValueError, match="n_nonzero_coefs=k"):
+        ordered.with_n_nonzero_coefs(2)
+    sparse_one = AutoencoderTransformer(n_components=4, n_nonzero_coefs=2, max_epochs=1).fit(X)
     for wrong in (0, 5, 1.5):
-        with pytest.raises(ValueError, match=f"sparsity={wrong}.* from 1 to n_components_=4"):
-            sparse_one.with_sparsity(wrong)
+        with pytest.raises(ValueError, match=f"n_nonzero_coefs={wrong}.* from 1 to n_components_=4"):
+            sparse_one.with_n_nonzero_coefs(wrong)

@@ -41,9 +41,9 @@ def _reference(spec, flat, x, offsets):
             sizes = torch.tensor(spec.n_components)[:, None, None]
             allowed = (torch.arange(spec.n_latents) < sizes).expand(k, n, -1)
             x = x * allowed
-            if spec.sparsity is not None:
+            if spec.n_nonzero is not None:
                 ranked = x.detach().masked_fill(~allowed, -torch.inf)
-                floor = ranked.sort(dim=-1, descending=True).values[..., spec.sparsity - 1, None]
+                floor = ranked.sort(dim=-1, descending=True).values[..., spec.n_nonzero - 1, None]
                 x = x * ((ranked >= floor) & allowed)
             latents = x
         elif spec.is_hidden(i):
@@ -62,8 +62,8 @@ def _reference(spec, flat, x, offsets):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_gradient_equals_autograd_for_every_combination(loss, activation):
     options = itertools.product([None, "batch", "layer"], [0.0, 0.3], [None, 2], LATENTS)
-    for normalization, dropout, sparsity, latents in options:
-        spec = DenseSpec(7, (6, 5), latents, activation, normalization, dropout, sparsity)
+    for normalization, dropout, n_nonzero, latents in options:
+        spec = DenseSpec(7, (6, 5), latents, activation, normalization, dropout, n_nonzero)
         _check_gradient(spec, LOSSES[loss])
 
 

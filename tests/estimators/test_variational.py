@@ -262,7 +262,7 @@ def test_images_by_convolutions():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"ordered": True}, {"sparsity": 2}, {"n_components": 0.9}], ids=str
+    "changes", [{"ordered": True}, {"n_nonzero_coefs": 2}, {"n_components": 0.9}], ids=str
 )
 def test_ordered_and_sparse_latents_are_refused(changes):
     with pytest.raises(ValueError, match="neither ordered nor sparse"):

@@ -34,7 +34,7 @@ VALUES = {
     "dropout": [0.0, 0.5],
     "weight_decay": [0.0, 0.1],
     "latent_l1": [0.0, 0.1],
-    "sparsity": [None, 1],
+    "n_nonzero_coefs": [None, 1],
     "optimizer": ["adam", "sgd"],
     "learning_rate": [1e-3, 0.1],
     "lr_schedule": ["constant", "cosine"],

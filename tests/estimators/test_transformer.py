@@ -133,7 +133,7 @@ def test_log_loss_reconstructs_inside_the_range():
 
 
 def test_sparsity_keeps_k_latents():
-    est = AutoencoderTransformer(sparsity=2, **(QUICK | {"n_components": 6})).fit(X)
+    est = AutoencoderTransformer(n_nonzero_coefs=2, **(QUICK | {"n_components": 6})).fit(X)
     assert ((est.transform(X) != 0).sum(axis=1) == 2).all()
 
 

@@ -125,7 +125,7 @@ def test_training_from_pca_beats_pca_and_a_random_start():
     [
         {"activation": "tanh"},
         {"normalization": "batch"},
-        {"sparsity": 2},
+        {"n_nonzero_coefs": 2},
         {"loss": "log_loss", "scaling": "minmax"},
     ],
 )

@@ -19,8 +19,8 @@ from skae import (
     AutoencoderAnomalyDetector,
     AutoencoderTransformer,
     DenoisingAutoencoder,
-    _together,
 )
+from skae._estimators import shared_fits
 from skae._data.loaded import load_rows, scaled_bounds
 from skae._data.scale import AffineScaler
 from skae.model_selection import AutoencoderSearchCV
@@ -75,8 +75,8 @@ def passes(monkeypatch):
         sizes.append(len(jobs))
         return trained(jobs)
 
-    trained = _together.trained
-    monkeypatch.setattr(_together, "trained", counted)
+    trained = shared_fits.trained
+    monkeypatch.setattr(shared_fits, "trained", counted)
     return sizes
 
 
@@ -112,7 +112,7 @@ def test_equals_grid_search_in_one_pass_a_fold_size(passes):
             {"n_components": [1, 4]},
         ),
         ({"optimizer": "sgd", "normalization": "batch"}, {"learning_rate": [0.01, 0.1]}),
-        ({"dropout": 0.2, "latent_l1": 0.1}, {"n_components": [2, 5], "sparsity": [None, 1]}),
+        ({"dropout": 0.2, "latent_l1": 0.1}, {"n_components": [2, 5], "n_nonzero_coefs": [None, 1]}),
         ({}, {"hidden_layer_sizes": [(4,), (8, 4)], "batch_size": [8, 32]}),
         ({"scaling": StandardScaler()}, {"scaling": [StandardScaler(), None, "minmax"]}),
         ({"random_state": np.random.RandomState(3)}, {"n_components": [1, 2]}),
@@ -171,7 +171,7 @@ def test_a_candidate_that_fails_does_not_disturb_the_others():
         AutoencoderSearchCV(_transformer(), grid, cv=3, error_score="raise").fit(X)
     with pytest.raises(ValueError, match="n_components"):
         AutoencoderSearchCV(_transformer(), {"n_components": [0]}, error_score="raise").fit(X)
-    assert not _together._serving
+    assert not shared_fits._serving
 
 
 class CountingScaler(TransformerMixin, BaseEstimator):
