@@ -1,6 +1,6 @@
 """Fits that survive a kill: where training stands, in a safe file after every few epochs.
 
-The rest follows from parameters and data, as ever: held-out rows, noise and batches come
+The rest follows from parameters and data: held-out rows, noise and batches come
 from the seed and the number of the epoch. So a checkpoint holds weights, moments, counts
 and losses alone, and a fingerprint of what the fit began with.
 """
@@ -150,7 +150,7 @@ class _Checkpoint:
                 standing = self._standing(reader)
         except (ValueError, LookupError) as error:
             raise ValueError(
-                f"{self._path} is no checkpoint to go on from: {error} Remove it to begin anew."
+                f"{self._path} is no checkpoint to go on from: {error} Remove it to begin again."
             ) from error
         job = self._job
         options: dict[str, Any] = {"device": job.network.device}

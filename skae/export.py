@@ -165,7 +165,7 @@ class _Graph(nn.Module):
 
 
 def _float32_scaling(scaler: Any) -> tuple[Tensor, Tensor]:
-    """Centre and scale of each feature."""
+    """Center and scale of each feature."""
     if not isinstance(scaler, AffineScaler):
         raise ValueError(
             f"scaling={scaler.transformer!r} is code that ONNX has no place for. Fit with one of "
@@ -175,7 +175,7 @@ def _float32_scaling(scaler: Any) -> tuple[Tensor, Tensor]:
     center, scale = (torch.as_tensor(v).float() for v in (scaler.center, scaler.scale))
     if not (center.isfinite() & scale.isfinite() & (scale > 0)).all():
         raise ValueError(
-            "X holds features whose centre or scale is beyond float32, which the graph takes. "
+            "X holds features whose center or scale is beyond float32, which the graph takes. "
             "Fit on data in other units."
         )
     return center, scale

@@ -213,7 +213,7 @@ class ContributionDisplay:
 
 
 class LatentSizeDisplay:
-    """Share of the variance that so many latents explain.
+    """Share of the variance that the first latents explain, by their number.
 
     Make it by :meth:`from_estimator`.
 

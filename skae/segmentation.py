@@ -21,7 +21,7 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
     """Classify every pixel of an image by its features from an autoencoder.
 
     The autoencoder learns from all pixels without labels, the classifier from the
-    labelled ones, which may be few: some strokes of a pen in one image.
+    labeled ones, which may be few: some strokes of a pen in one image.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
         With ``fit`` and ``predict_proba``. None is a
         :class:`~sklearn.ensemble.RandomForestClassifier` of 100 trees.
     n_pixels : int or None, default=100000
-        Most labelled pixels to fit the classifier on, drawn at random. None takes all.
+        Most labeled pixels to fit the classifier on, drawn at random. None takes all.
     random_state : int, RandomState instance or None, default=None
         Seed of the draw and of the default classifier.
 
@@ -95,7 +95,7 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X: MatrixLike, y: ArrayLike) -> Self:
-        """Fit the autoencoder on the images, and the classifier on the labelled pixels.
+        """Fit the autoencoder on the images, and the classifier on the labeled pixels.
 
         Parameters
         ----------
@@ -103,7 +103,7 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
                 (n_samples, height, width, channels)
             Images.
         y : array-like of int, shape (n_samples, height, width)
-            Label of each pixel; 0 is unlabelled, as in scikit-image's trainable
+            Label of each pixel; 0 is unlabeled, as in scikit-image's trainable
             segmenter.
 
         Returns
@@ -186,7 +186,7 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
         return np.stack([self.classes_[self._probabilities(image).argmax(axis=-1)] for image in X])
 
     def score(self, X: MatrixLike, y: ArrayLike, sample_weight: Any = None) -> float:
-        """Share of the labelled pixels that are predicted as labelled.
+        """Share of the labeled pixels that are predicted as labeled.
 
         Parameters
         ----------
@@ -194,7 +194,7 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
                 (n_samples, height, width, channels)
             Images.
         y : array-like of int, shape (n_samples, height, width)
-            Label of each pixel; 0 is unlabelled.
+            Label of each pixel; 0 is unlabeled.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each image.
 
@@ -218,8 +218,8 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
                 f"sample_weight must hold a weight for each of the {len(masks)} images, got shape "
                 f"{weights.shape}."
             )
-        labelled = (masks != 0) * weights[:, None, None]
-        return float(((self.predict(X) == masks) * labelled).sum() / labelled.sum())
+        labeled = (masks != 0) * weights[:, None, None]
+        return float(((self.predict(X) == masks) * labeled).sum() / labeled.sum())
 
     def _probabilities(self, image: Any) -> FloatArray:
         features = self.autoencoder_.pixel_features(np.asarray(image)[None])[0]
@@ -241,7 +241,7 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
         return masks
 
     def _drawn(self, masks: NDArray[Any], rng: np.random.RandomState) -> list[NDArray[Any]]:
-        """Places of the labelled pixels to fit on, an array an image."""
+        """Places of the labeled pixels to fit on, an array an image."""
         places = np.flatnonzero(masks)
         if self.n_pixels is not None and len(places) > self.n_pixels:
             places = np.sort(rng.choice(places, self.n_pixels, replace=False))

@@ -40,7 +40,7 @@ class Octave(NamedTuple):
     unit : float
         The median energy.
     slopes : ndarray of shape (n_components, h * w)
-        Of the logarithm of the energy, by the standardised latents.
+        Of the logarithm of the energy, by the standardized latents.
     location, scale : ndarray of shape (h * w,)
         Of what the slopes leave.
     """

@@ -25,7 +25,7 @@ def loss_maps(losses: np.ndarray, smoothing: float | None = None) -> np.ndarray:
 
 
 def smoothed(maps: np.ndarray, smoothing: float) -> np.ndarray:
-    """Maps (n, height, width) through a Gaussian of so many pixels."""
+    """Maps (n, height, width) smoothed by a Gaussian of this standard deviation, in pixels."""
     return ndimage.gaussian_filter(maps, (0, smoothing, smoothing), mode="reflect")
 
 

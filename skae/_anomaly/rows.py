@@ -7,12 +7,12 @@ the one to the nearest of some reference rows:
 - "isolation": of 4 random rows, on average over 16 such draws. So few rows hardly ever
   hold an outlier, and a cluster of outliers is as far from them as a single one (Pang
   et al., "LeSiNN", 2015; after the subsamples of Liu et al., "Isolation forest", 2008);
-- "mahalanobis": of the centre alone, in units of the covariance of the innermost rows
+- "mahalanobis": of the center alone, in units of the covariance of the innermost rows
   (Rousseeuw and Van Driessen 1999, with one trimming in place of their search);
 - "nearest": of 1,024 rows (Sugiyama and Borgwardt 2013);
 - "whitened": the same, in units of the covariance of all rows.
 
-The logarithm of each distance is centred and scaled on rows that the member was not
+The logarithm of each distance is centered and scaled on rows that the member was not
 trained on and averaged over the members. A smooth maximum combines the views: what one
 of them finds far out is far out. docs/outliers.md tells what was tried.
 """
@@ -278,7 +278,7 @@ def _views(names: tuple[str, ...], rows: Tensor, weights: Tensor, seed: int) -> 
 
 
 def _whitening(rows: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Centre (d,) and a basis (d, d) in which the rows have unit covariance."""
+    """Center (d,) and a basis (d, d) in which the rows have unit covariance."""
     share = (weights / weights.sum())[:, None]
     with computing(rows.device, flops=0.0):  # Several threads would give other bits.
         center = (share * rows).sum(0)
@@ -302,7 +302,7 @@ def _draw(order: Tensor, weights: Tensor, size: int) -> Tensor:
 
 
 def joint_width(n_columns: int) -> int:
-    """Columns in which so many latents and residuals are looked at."""
+    """Columns that latents and residuals have once they are projected."""
     return min(n_columns, VIEW_DIMENSIONS)
 
 

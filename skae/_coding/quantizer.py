@@ -35,7 +35,7 @@ class Quantizer:
     ----------
     center : ndarray of shape (n_components,)
     to_coordinates : ndarray of shape (n_components, n_coordinates)
-        From centred latents to coordinates, in steps.
+        From centered latents to coordinates, in steps.
     to_latents : ndarray of shape (n_coordinates, n_components)
     """
 

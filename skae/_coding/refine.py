@@ -2,7 +2,7 @@
 
 The integers are simulated (Ballé et al., "End-to-end optimized image compression",
 2017): the rate is that of coordinates with uniform noise added, under densities that are
-learnt along, one for each coordinate; the decoder sees rounded coordinates, and the
+learned along, one for each coordinate; the decoder sees rounded coordinates, and the
 slope of the rounding is taken to be one.
 """
 

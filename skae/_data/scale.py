@@ -1,6 +1,6 @@
 """Scaling fitted on the training rows, and its inverse.
 
-Every named scaling is affine, a centre and a scale for each feature, and is
+Every named scaling is affine, a center and a scale for each feature, and is
 fitted in one pass over chunks of rows: NaN cells are left out, weights count,
 sums are taken in float64. Constant features get scale one.
 """
@@ -193,7 +193,7 @@ def _standard(summary: _Summary, rows: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _common(summary: _Summary, rows: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Own centres, one scale: the root of the mean variance."""
+    """Own centers, one scale: the root of the mean variance."""
     mean = summary.mean
     return mean, np.full_like(mean, np.sqrt(summary.variance.mean()))
 
@@ -322,7 +322,7 @@ def fit_pixel_scaler(
     bounded: bool,
     n_channels: int,
 ) -> Scaler:
-    """One centre and one scale a channel for all pixels: the same wherever an image lies.
+    """One center and one scale a channel for all pixels: the same wherever an image lies.
 
     Parameters are those of :func:`fit_scaler`; the pixels of a row stand one after
     another, channels last.

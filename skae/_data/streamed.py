@@ -35,7 +35,7 @@ _BLOCKS = 128
 # Bytes of indices, weights and losses that training needs for a row of each member.
 _ROW_BYTES = 64
 
-# A sample of rows is taken from so many blocks at least.
+# Blocks that a sample of rows is taken from, at least.
 _SAMPLED_BLOCKS = 256
 
 # Values of the sample that quartiles, or a transformer of scikit-learn, are taken from.
@@ -51,7 +51,7 @@ def block_length(X: Any, dtype: torch.dtype, n_members: int) -> int | None:
 
 
 def sample_rows(n_rows: int, size: int, length: int | None, seed: int, stream: int) -> Tensor:
-    """Sorted indices of ``size`` random rows; about so many, of a few blocks, with a ``length``."""
+    """Sorted indices of ``size`` random rows; with a ``length``, of about ``size`` in a few blocks."""
     if length is None or size >= n_rows:
         return subsamples(n_rows, size, (seed,), stream)[0]
     rng = generator(seed, stream)

@@ -433,7 +433,7 @@ class DenoisingAutoencoder(AutoencoderTransformer):
         if self.n_components != "auto":
             raise ValueError(
                 f"network='unet' has no bottleneck: n_components={self.n_components!r} must be "
-                f"'auto'. Pass network='conv' for so many latents."
+                f"'auto'. Pass network='conv' for that number of latents."
             )
         return n_features
 

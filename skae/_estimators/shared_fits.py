@@ -1,9 +1,9 @@
 """Fits that a search collects, trains together, and hands out where they are asked for.
 
-Estimators are fitted deep inside pipelines and other meta-estimators. So a search lets
-them be fitted as ever, twice: at first each autoencoder's ``fit`` only leaves a note of
-itself and its rows here, and gives up; then, after all of them were trained, it finds
-its result here. What is not found is trained on the spot.
+Estimators are fitted deep inside pipelines and other meta-estimators. So a search
+fits them twice: at first each autoencoder's ``fit`` only leaves a note of itself and its rows
+here, and gives up; then, after all of them were trained, it finds its result here. What is
+not found is trained on the spot.
 """
 
 import time
@@ -25,7 +25,7 @@ _Key = tuple[str, str, str]
 
 
 class NotedError(BaseException):
-    """Ends a fit of which the search took note; not an ``Exception``, lest somebody catch it."""
+    """Ends a fit of which the search took note; not an ``Exception``, so that nobody catches it."""
 
 
 class SharedFits:

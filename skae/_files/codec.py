@@ -106,7 +106,7 @@ def shapes_of(
     Raises
     ------
     ValueError
-        If the layout is that of no rows of so many features.
+        If the layout does not fit rows of this number of features.
     """
     layout = state["layout"]
     names, columns = layout["dtypes"], layout["columns"]

@@ -2,7 +2,7 @@
 
 There is one way to write given contents, and a file that is not written so is
 refused. So the reader needs no list of tricks: it reads the header, writes it
-anew, and compares. The format is that of https://github.com/huggingface/safetensors;
+again, and compares. The format is that of https://github.com/huggingface/safetensors;
 its library reads these files too.
 """
 

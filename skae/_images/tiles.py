@@ -72,7 +72,7 @@ def _resized(model: Model, image_shape: tuple[int, int], n_channels: int) -> Mod
 
 
 def _bridged(image: np.ndarray) -> np.ndarray:
-    """The image with the middle of holes filled in, lest a tile sees nothing of the image."""
+    """The image with the middle of holes filled in, so that each tile sees some of the image."""
     missing = np.isnan(image).reshape(*image.shape[:2], -1)
     missing &= ~missing.all(axis=(0, 1))
     if not missing.any():

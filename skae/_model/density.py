@@ -12,7 +12,7 @@ from skae._runtime.tuning import MIXTURE_SIZES, ROWS_OF_A_COMPONENT
 # What is fitted in less time than it takes to keep the latents for later.
 QUICK = ("gaussian", "prior")
 
-# Share of the mean variance that is added to each variance, lest a component be singular.
+# Share of the mean variance that is added to each variance, so that no component is singular.
 _RIDGE = 1e-6
 
 # Latents beyond are of rows that overflow.
@@ -64,7 +64,7 @@ def fit_density(kind: Any, Z: np.ndarray, weights: np.ndarray | None, seed: int)
     kind : {"gaussian", "gmm", "prior"} or estimator with ``fit`` and ``sample``
     Z : ndarray of shape (n, n_latents)
     weights : ndarray of shape (n,) or None
-        They are heeded by drawing latents in proportion to them.
+        Latents are drawn in proportion to them.
     seed : int
 
     Returns

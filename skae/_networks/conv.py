@@ -300,7 +300,7 @@ def image_builder(
     Raises
     ------
     ValueError
-        If there is no image, or it is too small for so many stages.
+        If there is no image, or it is too small for this number of stages.
     """
     if image_shape is None:
         raise ValueError(

@@ -106,13 +106,13 @@ class Layer(NamedTuple):
 
     weight: Tensor
     bias: Tensor
-    # Tensors where the layer is normalised.
+    # Tensors where the layer is normalized.
     gain: Any = None
     shift: Any = None
 
 
 class Moments(NamedTuple):
-    """Running mean and variance of a batch-normalised layer, each (K, 1, out)."""
+    """Running mean and variance of a batch-normalized layer, each (K, 1, out)."""
 
     mean: Tensor
     variance: Tensor

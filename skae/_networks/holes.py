@@ -29,7 +29,7 @@ def fill_holes(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _laplacian(x: Tensor) -> Tensor:
-    """A third of the differences to the four neighbours, by few operations."""
+    """A third of the differences to the four neighbors, by few operations."""
     across, down = (
         functional.avg_pool2d(x, size, 1, (size[0] // 2, size[1] // 2), count_include_pad=False)
         for size in ((1, 3), (3, 1))

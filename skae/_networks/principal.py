@@ -48,12 +48,12 @@ def principal_axes(x: Tensor, weights: Tensor | None, n_axes: int, seed: int) ->
     w = x.new_ones(len(x)) if weights is None else weights.to(x)
     w = w / w.sum()
     mean = w @ x
-    centred = x.sub_(mean).mul_(w.sqrt()[:, None])
+    centered = x.sub_(mean).mul_(w.sqrt()[:, None])
     if few:
-        variances, columns = torch.linalg.eigh(centred.T @ centred)
+        variances, columns = torch.linalg.eigh(centered.T @ centered)
         variances, axes = variances.flip(0)[:n_axes], columns.flip(1)[:, :n_axes].T
     else:
-        variances, axes = _leading(centred, n_axes, seed)
+        variances, axes = _leading(centered, n_axes, seed)
     kept = variances > 1e-7 * variances[0].clamp(min=1e-30)
     axes, variances = axes[kept], variances[kept]
     # An axis may point either way: its largest entry is made positive.
@@ -61,13 +61,13 @@ def principal_axes(x: Tensor, weights: Tensor | None, n_axes: int, seed: int) ->
     return PrincipalAxes(mean, axes * largest.sign(), variances.sqrt())
 
 
-def _leading(centred: Tensor, n_axes: int, seed: int) -> tuple[Tensor, Tensor]:
+def _leading(centered: Tensor, n_axes: int, seed: int) -> tuple[Tensor, Tensor]:
     """Leading variances and axes by subspace iteration (Halko et al. 2011)."""
-    rng, width = generator(seed, WEIGHTS_STREAM), min(n_axes + 10, *centred.shape)
-    basis = torch.randn(centred.shape[1], width, generator=rng, dtype=torch.float32)
+    rng, width = generator(seed, WEIGHTS_STREAM), min(n_axes + 10, *centered.shape)
+    basis = torch.randn(centered.shape[1], width, generator=rng, dtype=torch.float32)
     for _ in range(4):
-        basis = torch.linalg.qr(centred.T @ (centred @ basis)).Q
-    _, deviations, axes = torch.linalg.svd(centred @ basis, full_matrices=False)
+        basis = torch.linalg.qr(centered.T @ (centered @ basis)).Q
+    _, deviations, axes = torch.linalg.svd(centered @ basis, full_matrices=False)
     return (deviations**2)[:n_axes], (axes @ basis.T)[:n_axes]
 
 

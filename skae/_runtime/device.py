@@ -14,8 +14,8 @@ _ONE_THREAD_FLOPS = 2e7
 
 _EXACT_ROWS = 256
 
-# glibc's malloc maps a large block anew each time it is asked for, until one of at most
-# 32 MB has been freed: then it keeps up to twice that size for the next.
+# glibc's malloc maps a large block each time it is asked for one, until one of at most 32 MB
+# has been freed: then it keeps up to twice that size for the next.
 _MALLOC_KEEPS = 1 << 23
 
 _DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}

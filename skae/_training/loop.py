@@ -62,7 +62,7 @@ def _global_generator(
 def batch_sizes(n_rows: int, batch_size: int) -> list[int]:
     """Rows of each batch of an epoch; a last batch of one row joins the one before it.
 
-    A single row has no variance to normalise by.
+    A single row has no variance to normalize by.
     """
     full, rest = divmod(n_rows, batch_size)
     sizes = [batch_size] * full + [rest] * (rest > 0)

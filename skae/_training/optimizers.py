@@ -78,7 +78,7 @@ class Optimizer:
         One of ``OPTIMIZERS``.
     parameters, gradients : Tensor of shape (n,)
     moments : dict of Tensor
-        Moments to go on with; empty to start anew. Updated in place.
+        Moments to go on with; empty to start from zero. Updated in place.
     rates, decays : float or Tensor of shape (n,)
         Learning rate and weight decay. Decay acts on the first ``n_decayed`` parameters.
     n_decayed : int
