@@ -1,4 +1,4 @@
-"""Hashes of what every estimator predicts on fixed seeds: run before and after a change of structure.
+"""Hashes of what every estimator predicts on fixed seeds, for changes of structure.
 
 Two versions that print the same lines give the same bits on this machine.
 """

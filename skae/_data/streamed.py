@@ -51,7 +51,7 @@ def block_length(X: Any, dtype: torch.dtype, n_members: int) -> int | None:
 
 
 def sample_rows(n_rows: int, size: int, length: int | None, seed: int, stream: int) -> Tensor:
-    """Sorted indices of ``size`` random rows; with a ``length``, of about ``size`` in a few blocks."""
+    """Sorted indices of ``size`` random rows; with a ``length``, about as many of a few blocks."""
     if length is None or size >= n_rows:
         return subsamples(n_rows, size, (seed,), stream)[0]
     rng = generator(seed, stream)
