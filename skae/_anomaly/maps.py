@@ -3,8 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
-# What part of the shorter side of an image smooths the map of its losses.
-_SMOOTHED = 32
+from skae._runtime.tuning import MAP_SMOOTHING
 
 
 def loss_maps(losses: np.ndarray, smoothing: float | None = None) -> np.ndarray:
@@ -20,7 +19,7 @@ def loss_maps(losses: np.ndarray, smoothing: float | None = None) -> np.ndarray:
     """
     maps = losses if losses.ndim == 3 else losses.sum(axis=3)
     if smoothing is None:
-        smoothing = min(maps.shape[1:]) / _SMOOTHED
+        smoothing = min(maps.shape[1:]) / MAP_SMOOTHING
     return smoothed(maps * (maps.shape[1] * maps.shape[2]), smoothing)
 
 

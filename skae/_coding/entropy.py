@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from skae._runtime.tuning import TABLE_PRIOR_ROWS
+
 # Sum of the frequencies in a table: as many as the coder tells apart.
 _TOTAL = 1 << 24
 
@@ -19,9 +21,6 @@ _MOST_LOW_BITS = 20
 
 # Farthest first entry: with its low bits it is still an int64.
 _MOST_LOW = 1 << 53
-
-# Rows that the smooth density counts for, beside those observed.
-_PRIOR_ROWS = 8.0
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def fit_table(values: np.ndarray) -> Table:
     ratio = spread / (1.0 + np.hypot(1.0, spread))
     smooth = (1.0 - ratio) / (1.0 + ratio) * ratio ** np.abs(grid - middle)
     inside = values[(values >= low) & (values <= high)]
-    counts = np.bincount(inside - low, minlength=len(grid)) + _PRIOR_ROWS * smooth
+    counts = np.bincount(inside - low, minlength=len(grid)) + TABLE_PRIOR_ROWS * smooth
     escapes = len(values) - len(inside) + 0.01
     return Table(low, n_low_bits, _normalized(np.append(counts, escapes)))
 

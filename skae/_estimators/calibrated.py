@@ -20,6 +20,7 @@ from skae._runtime.randomness import SCORE_STREAM, subsamples
 from skae._runtime.tuning import (
     CALIBRATION_ROWS,
     DETECTOR_EPOCHS,
+    DETECTOR_MEMBERS,
     IMAGE_DETECTOR_EPOCHS,
     MEMBER_ROWS,
     MEMBER_SHARE,
@@ -59,7 +60,7 @@ class CalibratedDetector(BaseAutoencoder):
     def _n_members(self) -> int:
         is_dense = isinstance(self.network, str) and self.network in ("auto", "mlp")
         if isinstance(self.n_estimators, str):
-            return 4 if is_dense else 1
+            return DETECTOR_MEMBERS if is_dense else 1
         if self.n_estimators > 1 and not is_dense:
             raise ValueError(
                 f"n_estimators={self.n_estimators!r} autoencoders are trained in one pass by the "

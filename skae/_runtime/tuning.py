@@ -20,6 +20,8 @@ EPOCHS_FROM_PCA = 20
 DETECTOR_EPOCHS, IMAGE_DETECTOR_EPOCHS = 20, 10
 BATCHES, SMALLEST_BATCH, LARGEST_BATCH = 64, 32, 256
 EARLY_STOPPING_ROWS = 10_000
+ONE_CYCLE_WARM_UP, ONE_CYCLE_START = 0.25, 0.04
+ADAM_BETAS, SGD_MOMENTUM = (0.9, 0.999), 0.9
 BOUNDED_FROM = 0.9
 DISPERSION_RATE = 0.02
 
@@ -31,7 +33,8 @@ AXES_THAT_MAY_FILL_A_LAYER = 32
 # Scaling: values of a flag, a count or a grade at most.
 FEW_VALUES = 32
 
-# Detectors: rows of each member, and its rate on images.
+# Detectors: members, rows of each, and their rate on images.
+DETECTOR_MEMBERS = 4
 ROWS_FOR_ALL_MEMBERS = 64
 MEMBER_SHARE, MEMBER_ROWS, MEMBER_SHARE_OF_MANY = 0.8, 1024, 0.1
 MEMBER_SHARE_OF_IMAGES = 0.5
@@ -50,6 +53,9 @@ UNUSUAL_DEVIATIONS = 2.5
 # Detectors of images: octaves of residuals.
 FARTHEST_LATENT = 3.0
 NARROWEST_OCTAVE = 0.2
+
+# Detectors of images by another score: a part of the shorter side smooths the map of losses.
+MAP_SMOOTHING = 32
 
 # Features of pixels: width of a window as a part of the patch, widths of derivatives.
 WINDOWS_OF_A_PATCH = 4
@@ -72,3 +78,4 @@ ROUNDING_SHARE = 0.25
 CODEC_RATE, CODEC_DENSITY_RATE = 5e-4, 1e-2
 CODEC_UPDATES, CODEC_FEWEST_EPOCHS, CODEC_MOST_EPOCHS = 2000, 10, 200
 CODEC_LOGISTICS, CODEC_BATCH = 4, 256
+TABLE_PRIOR_ROWS = 8.0

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from skae._runtime.device import has_fused_optimizers
+from skae._runtime.tuning import ADAM_BETAS, SGD_MOMENTUM
 
-_BETA_1, _BETA_2, _EPSILON, _MOMENTUM = 0.9, 0.999, 1e-8, 0.9
+_EPSILON = 1e-8
 
 # A rate for all parameters, or one for each of them.
 Rate = float | Tensor
@@ -22,10 +23,10 @@ def _adam(p: Tensor, g: Tensor, m: dict[str, Tensor], step: int, rate: Rate, dec
     """Kingma and Ba 2015; weight decay is added to the gradient."""
     if isinstance(decay, Tensor) or decay:
         g = g + decay * p
-    m["first"].lerp_(g, 1 - _BETA_1)
-    m["second"].lerp_(g * g, 1 - _BETA_2)
-    root = (m["second"] / (1 - _BETA_2**step)).sqrt_().add_(_EPSILON)
-    p.sub_(m["first"] / root * (rate / (1 - _BETA_1**step)))
+    m["first"].lerp_(g, 1 - ADAM_BETAS[0])
+    m["second"].lerp_(g * g, 1 - ADAM_BETAS[1])
+    root = (m["second"] / (1 - ADAM_BETAS[1] ** step)).sqrt_().add_(_EPSILON)
+    p.sub_(m["first"] / root * (rate / (1 - ADAM_BETAS[0] ** step)))
 
 
 def _adamw(p: Tensor, g: Tensor, m: dict[str, Tensor], step: int, rate: Rate, decay: Rate) -> None:
@@ -38,8 +39,8 @@ def _sgd(p: Tensor, g: Tensor, m: dict[str, Tensor], step: int, rate: Rate, deca
     """Nesterov momentum, as in Sutskever et al. 2013."""
     if isinstance(decay, Tensor) or decay:
         g = g + decay * p
-    m["first"].mul_(_MOMENTUM).add_(g)
-    p.sub_((g + _MOMENTUM * m["first"]) * rate)
+    m["first"].mul_(SGD_MOMENTUM).add_(g)
+    p.sub_((g + SGD_MOMENTUM * m["first"]) * rate)
 
 
 def _fused_adam(kernel: str) -> Callable[..., None] | None:
@@ -52,7 +53,7 @@ def _fused_adam(kernel: str) -> Callable[..., None] | None:
     ) -> None:
         fused(
             [p], [g], [m["first"]], [m["second"]], [], [m["count"].fill_(step)],
-            lr=rate, beta1=_BETA_1, beta2=_BETA_2, weight_decay=decay, eps=_EPSILON,
+            lr=rate, beta1=ADAM_BETAS[0], beta2=ADAM_BETAS[1], weight_decay=decay, eps=_EPSILON,
             amsgrad=False, maximize=False,
         )  # fmt: skip
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from skae._networks.dense import truncated
+from skae._runtime.tuning import ONE_CYCLE_START, ONE_CYCLE_WARM_UP
 from skae._training.noise import Noise
 
 
@@ -104,7 +105,9 @@ def _cosine(progress: float) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
 
 
-def _one_cycle(progress: float, warm_up: float = 0.25, start: float = 0.04) -> float:
+def _one_cycle(
+    progress: float, warm_up: float = ONE_CYCLE_WARM_UP, start: float = ONE_CYCLE_START
+) -> float:
     """Up for a quarter of the run, down for the rest (Smith and Topin 2019)."""
     if progress < warm_up:
         return start + (1.0 - start) * 0.5 * (1.0 - math.cos(math.pi * progress / warm_up))
