@@ -3,8 +3,8 @@ Photographs and digits as bytes
 ===============================
 
 A codec of PCA's latents is fitted on the left part of two photographs that come with
-scikit-learn, in patches of 16 x 16 pixels, and codes the right part of one. Then
-digits by the latents of an autoencoder, from a few bytes each to all of their bits.
+scikit-learn, in patches of 16 x 16 pixels, and codes the right part of one. Then the
+latents of an autoencoder code digits, from a few bytes each up to exact copies.
 
     python examples/plot_compression.py --output compression.png
 
@@ -20,6 +20,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from sklearn.datasets import load_digits, load_sample_images
 from sklearn.decomposition import PCA
+from sklearn.frozen import FrozenEstimator
 
 from skae import AutoencoderTransformer
 from skae.codec import LatentCodec
@@ -48,7 +49,7 @@ def photograph(axes):
     train, rows = (patches.reshape(len(patches), -1) for patches in (train, test))
     axes[0].imshow(joined(test, grid), cmap="gray")
     axes[0].set_title(f"{test.nbytes:,} bytes")
-    pca = PCA().fit(train)
+    pca = FrozenEstimator(PCA().fit(train))
     for axis, step in zip(axes[1:], (60.0, 200.0), strict=True):
         codec = LatentCodec(pca, step=step).fit(train)
         data = codec.encode(rows)
@@ -61,6 +62,7 @@ def digits(axes):
     images = load_digits().images.astype(np.uint8)
     train, test = images[:1500], images[1500:]
     autoencoder = AutoencoderTransformer(n_components=16, random_state=0).fit(train)
+    autoencoder = FrozenEstimator(autoencoder)  # fitted once for all codecs
     for axis, settings in zip(axes, ({"step": 4.0}, {"step": 2.0}, {"max_error": 0}), strict=True):
         codec = LatentCodec(autoencoder, random_state=0, **settings).fit(train)
         data = codec.encode(test)
@@ -87,6 +89,6 @@ def main(path):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--output", default="compression.png")
     main(parser.parse_args().output)

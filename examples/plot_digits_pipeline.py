@@ -2,9 +2,9 @@
 Features for a classifier, the latent size found by search
 ==========================================================
 
-Handwritten digits: an autoencoder stands in a pipeline where PCA stands, and a
-grid search chooses the number of latents for both. Prints a table; saves a
-picture where matplotlib is installed.
+Handwritten digits: an autoencoder takes the place of PCA in a pipeline, and a grid
+search chooses the number of latents for both. Prints a table; saves a picture where
+matplotlib is installed.
 """
 
 import argparse
@@ -31,7 +31,7 @@ REDUCERS = {
 
 
 def search(reducer, X, y):
-    """Grid search over the number of components of a reducer ahead of a classifier."""
+    """Grid search over the number of components of a reducer before a classifier."""
     pipeline = Pipeline(
         [
             ("reduce", reducer),
@@ -44,7 +44,7 @@ def search(reducer, X, y):
 
 
 def fit_each_size(found, X, y):
-    """The pipeline of every size, fitted on all training rows; the best one is there already."""
+    """The pipeline of every size, fitted on all training rows; the best one is already fitted."""
     best = found.best_params_["reduce__n_components"]
     return {
         size: found.best_estimator_
@@ -58,7 +58,7 @@ def print_row(name, kind, scores):
     print(f"{name:<24}{kind:<18}" + "".join(f"{score:>8.3f}" for score in scores))
 
 
-def rebuild(pipeline, X):
+def reconstruct(pipeline, X):
     """Rows from their latents: PCA and the autoencoders have the same two methods."""
     reducer = pipeline["reduce"]
     return reducer.inverse_transform(reducer.transform(X))
@@ -79,7 +79,7 @@ def draw(accuracies, images, path):
             axis.imshow(row.reshape(8, 8), cmap="gray_r", vmin=0, vmax=16)
             axis.set(xticks=[], yticks=[])
         line[0].set_ylabel(name, rotation=0, ha="right", va="center")
-    left.suptitle(f"Held-out digits, rebuilt from {SHOWN} latents")
+    left.suptitle(f"Held-out digits, reconstructed from {SHOWN} latents")
     axis = right.subplots()
     for (name, scores), color in zip(accuracies.items(), ["0.5", "C0", "C1"], strict=True):
         axis.plot(SIZES, scores, marker="o", color=color, label=name)
@@ -105,11 +105,11 @@ def main(path):
         accuracies[name] = [fitted[size].score(X_test, y_test) for size in SIZES]
         print_row(name, "cross-validated", found.cv_results_["mean_test_score"])
         print_row("", "held-out digits", accuracies[name])
-        images[name] = rebuild(fitted[SHOWN], X_test)
+        images[name] = reconstruct(fitted[SHOWN], X_test)
         best, error = found.best_params_, np.mean((images[name] - X_test) ** 2)
         notes.append(
             f"{name}: the search took {seconds:.0f} s and chose {best['reduce__n_components']} "
-            f"latents; rebuilt from {SHOWN} latents, the squared error is {error:.2f}."
+            f"latents; reconstructed from {SHOWN} latents, the squared error is {error:.2f}."
         )
     print(*notes, sep="\n")
     try:
@@ -119,6 +119,6 @@ def main(path):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[4])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--output", default="digits_pipeline.png", help="where to save the picture")
     main(parser.parse_args().output)

@@ -1,4 +1,4 @@
-"""Images: digits rebuilt and walked through, a photograph repaired, defects found, a segmentation.
+"""Images: digits reconstructed, a photograph repaired, defects found, a segmentation.
 
     python examples/plot_images.py --output images.png
 
@@ -24,7 +24,7 @@ from skae.segmentation import PixelClassifier
 Pictures = list[tuple[str, np.ndarray]]
 
 
-def rebuilt_digits() -> Pictures:
+def reconstructed_digits() -> Pictures:
     """Ten digits, their reconstructions, and a walk from one to another in the latents."""
     digits = load_digits().images
     autoencoder = AutoencoderTransformer(n_components=10, random_state=0).fit(digits)
@@ -33,7 +33,7 @@ def rebuilt_digits() -> Pictures:
     walk = autoencoder.inverse_transform((1 - share) * latents[0] + share * latents[6])
     rows = {
         "digits": digits[:10],
-        "rebuilt from 10 latents": autoencoder.reconstruct(digits[:10]),
+        "reconstructed from 10 latents": autoencoder.reconstruct(digits[:10]),
         "from a 0 to a 6, in the latents": walk,
     }
     return [(title, strip(np.clip(images / 16, 0, 1))) for title, images in rows.items()]
@@ -61,7 +61,7 @@ def repaired_photograph() -> Pictures:
     ).fit(holes[None])
     repaired = repairer.impute(holes[None])[0]
     images = {"half of the pixels missing": np.nan_to_num(holes), "repaired": repaired}
-    images["as it was"] = photo
+    images["original"] = photo
     return [(title, np.clip(image, 0, 1)) for title, image in images.items()]
 
 
@@ -131,7 +131,7 @@ def main() -> None:
     options = parser.parse_args()
     figure = plt.figure(figsize=(9, 11), layout="constrained")
     digits, photograph, defects, segment = figure.subfigures(4, 1, height_ratios=(3, 4, 4, 4))
-    draw(digits, 3, 1, rebuilt_digits())
+    draw(digits, 3, 1, reconstructed_digits())
     draw(photograph, 1, 3, repaired_photograph())
     pictures, boxes = found_defects()
     for axis, of_tile in zip(draw(defects, 1, 3, pictures), boxes, strict=False):

@@ -1,13 +1,13 @@
-"""Blood cells found by windows: latents ahead of a classifier, against HOG features.
+"""Blood cells found by windows: latents as features of a classifier, against HOG features.
 
     python examples/benchmarks/cells.py --data detection/bccd.zip
 
 Square windows of several sizes are moved over each smear and brought to 24 x 24 pixels. An
-autoencoder learns latents of windows without labels; a classifier tells from them the kind
-of cell, or background. What is most probable, and overlaps nothing more probable, is a box. The
-same pipeline with histograms of oriented gradients (scikit-image) in place of the latents is
-what it is compared with. Prints average precision at an IoU of 0.5 by kind of cell, on the
-images of the test split. ``--picture FILE`` draws the boxes of one of them.
+autoencoder learns latents of windows without labels; a classifier predicts from them the kind
+of cell, or background. The most probable windows that overlap no more probable one are the boxes.
+The rival is the same pipeline with histograms of oriented gradients (scikit-image) in place of the
+latents. Prints average precision at an IoU of 0.5 by kind of cell, on the images of the test split.
+``--picture FILE`` draws the boxes of one of them.
 """
 
 import argparse

@@ -7,8 +7,8 @@
 FOLDER holds ``images/mnist.npz`` and ``images/fashion_mnist.npz`` (arrays X_train and X_test of
 28 x 28 pixels), and ``photos/bsd68_first40_gray.zip`` and ``photos/set12_gray.npz``: patches of
 16 x 16 pixels of the first are trained on, those of the second are coded. Every figure is of
-test images that are really encoded and decoded, the headers of streams included; PSNR is of
-the mean squared error of them all, with 255 as the peak. Each codec is a line of
+test images that are really encoded and decoded, the headers of streams included; PSNR is that of
+the mean squared error over all of them, with 255 as the peak. Each codec is a line of
 ``compression.jsonl``; "picture" draws them.
 """
 
@@ -23,6 +23,7 @@ import numpy as np
 from options import DATA
 from PIL import Image
 from sklearn.decomposition import PCA
+from sklearn.frozen import FrozenEstimator
 
 from skae import AutoencoderTransformer
 from skae.codec import LatentCodec
@@ -99,13 +100,13 @@ def measure(data, name, setting, codec, images):
 
 def ours(data, train, test):
     n_components, hidden, steps, _ = SETTINGS[data]
-    # From PCA the network keeps more coordinates than are worth their bits, also trained on.
+    # A network that starts as PCA keeps more coordinates than are worth their bits.
     options = {"init": "random", "max_epochs": 15, "random_state": 0}
     autoencoder = AutoencoderTransformer(
         n_components=n_components, hidden_layer_sizes=hidden, **options
     ).fit(train)
     for step in steps:
-        codec = LatentCodec(autoencoder, step=step, random_state=0).fit(train)
+        codec = LatentCodec(FrozenEstimator(autoencoder), step=step, random_state=0).fit(train)
         measure(data, "skae", step, codec, test)
 
 
@@ -113,7 +114,7 @@ def rival(data, train, test):
     """PCA with all its components: those whose integers are all zero take no bytes."""
     train, test = (images.reshape(len(images), -1) for images in (train, test))
     rows = train[:: max(1, len(train) // 20_000)]
-    pca = PCA().fit(train.astype(np.float64))
+    pca = FrozenEstimator(PCA().fit(train.astype(np.float64)))
     for step in SETTINGS[data][3]:
         codec = LatentCodec(pca, step=step).fit(rows)
         measure(data, "PCA", step, codec, test)

@@ -79,9 +79,9 @@ class Members:
         return [self._train((seed,))[0] for seed in range(N_MEMBERS)]
 
     def _train(self, seeds: tuple[int, ...]) -> list:
-        from skae._runtime.device import computing
-        from skae._networks.factory import initialize
         from skae._networks.dense import DenseSpec
+        from skae._networks.factory import initialize
+        from skae._runtime.device import computing
         from skae._training.loop import train
         from skae._training.monitor import Monitor
         from skae._training.plan import TrainState

@@ -1,4 +1,4 @@
-"""Latents ahead of a classifier: skae against PCA of the same size and raw pixels.
+"""Latents as features of a classifier: skae against PCA of the same size and raw pixels.
 
     python examples/benchmarks/features.py
     python examples/benchmarks/features.py --sets mnist --set noise_level=0.25 \

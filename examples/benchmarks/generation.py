@@ -10,8 +10,8 @@
 features an image. Figures are of
 10,000 drawn images against the 10,000 test images: the Frechet distance of
 normal distributions in these features (Heusel et al. 2017; less is better), and
-precision and recall by the manifolds of three nearest neighbors, of 3,000 of
-either (Kynkaanniemi et al. 2019; more is better), means of the seeds. "test against
+precision and recall by the manifolds of three nearest neighbors, on 3,000 of
+each (Kynkaanniemi et al. 2019; more is better), means of the seeds. "test against
 train" is what 10,000 training images get. Pythae's models, where it is installed, have our
 network and epochs.
 
@@ -24,7 +24,7 @@ as features, at most 32, and a mixture for each class. GaussianMixture has the n
 components of up to ten that is best by BIC, on standardized rows.
 
 **minority**: the same tables and halves; the rarer class of the training half
-cut down to at most 40 rows, and then oversampled until both are as many.
+cut down to at most 40 rows, and then oversampled until both are equally large.
 Figures are the recall of the rarer class, and the balanced accuracy, of the same
 classifiers.
 

@@ -1,4 +1,4 @@
-"""Images: features, restoration, segmentation and defects, against what else does them.
+"""Images: features, restoration, segmentation and defects, against other tools.
 
     python examples/benchmarks/images.py features
     python examples/benchmarks/images.py denoise --threads 2
@@ -71,7 +71,7 @@ DENOISER = {
     "max_epochs": 4,
 }
 
-# Smaller batches: what a photograph's smoothest filling lacks is learned from many steps.
+# Smaller batches: it takes many steps to learn what a photograph's smoothest filling lacks.
 REPAIRER = DENOISER | {
     "scaling": "auto",
     "noise": "masking",
@@ -183,7 +183,7 @@ def inpaint(folder: Path) -> None:
     for i, (top, left) in enumerate(np.random.default_rng(0).integers(15, size=(200, 2))):
         mask[i, top : top + 14, left : left + 14] = True
     model = DenoisingAutoencoder(noise="block_masking", noise_level=0.25, random_state=0)
-    # From random weights: a start as PCA of whole images is no start where half of one is missing.
+    # From random weights: PCA of whole images is a poor start where half of an image is missing.
     model.set_params(n_components=128, max_epochs=10, init="random")
     _, seconds = timed(model.fit, X)
     filled = {f"skae, mlp (fit {seconds})": lambda: model.inpaint(X_test[:200], mask) / 255}

@@ -3,13 +3,12 @@
     python examples/benchmarks/imputation.py
     python examples/benchmarks/imputation.py --tables cardio,vowels --set noise_level=0.3
 
-Protocol: at most 4,000 rows of a table, drawn by ``RandomState(0)``; constant
-columns left out; standardized while still complete; then 20 % of the cells
-deleted by the next draws of ``RandomState(0)`` (with another ``--seed``, of that
-one). Every imputer, with its defaults, is fitted on the incomplete table and
-fills in the same one. Figures are root mean squared errors over the deleted
-cells, in standard deviations. The last row holds skae's error over the best of
-the others'; it is to stay under 1.05. Prints Markdown.
+Protocol: at most 4,000 rows of a table, drawn by ``RandomState(--seed)``, 0 by
+default; constant columns left out; standardized while still complete; then 20 % of
+the cells deleted by its next draws. Every imputer, with its defaults, is fitted on
+the incomplete table and fills in the same one. Figures are root mean squared errors
+over the deleted cells, in standard deviations. The last row holds skae's error over
+the best of the others'; the goal is less than 1.05. Prints Markdown.
 """
 
 import argparse

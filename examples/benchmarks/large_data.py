@@ -4,8 +4,8 @@
 
 Writes a file of float32 rows, 100 features, sorted by class, to a temporary folder, fits an
 ``AutoencoderTransformer`` on it in a process of its own for each way to read it, and removes
-it. "loaded" is the same file read into an array before. Peak memory is ``RssAnon``, of the
-whole process, with Python and torch in it (Linux alone tells it); the score is the explained
+it. "loaded" is the same file read into an array first. Peak memory is ``RssAnon``, of the
+whole process, with Python and torch in it (on Linux only); the score is the explained
 variance of a sample of rows from the whole file. The file stays in the page cache if it fits there.
 
 Prints Markdown.

@@ -7,7 +7,7 @@ among them), standardized; several seeds. Prints Markdown: mean and median AUROC
 mean average precision, mean rank by AUROC, wins, and seconds of fits and scores of one
 seed; for skae also the share of unseen normal rows that ``predict`` flags, and how often
 ``feature_contributions`` names a cell that was moved by 6 standard deviations. A contender
-that is not installed is left out by name.
+that is not installed is left out, and named.
 
     python examples/benchmarks/outliers.py --data adbench
     python examples/benchmarks/outliers.py --data adbench --seeds 1 --only skae KNN
@@ -139,7 +139,7 @@ def named(detector: AutoencoderAnomalyDetector, normal: np.ndarray, seed: int) -
 
 
 def installed(names: list[str]) -> list[str]:
-    """The contenders that can be made; says which can not."""
+    """The contenders that can be made; says which cannot."""
     present = []
     for name in names:
         try:

@@ -3,7 +3,7 @@
     python examples/benchmarks/products.py
 
 Prints GFLOP/s of the three products of a layer for both libraries, and whether
-one thread gives the bits of two. skae._networks.products takes oneDNN for
+one thread gives the same bits as two. skae._networks.products takes oneDNN for
 products of at least four million multiplications.
 """
 

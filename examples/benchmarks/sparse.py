@@ -1,12 +1,12 @@
-"""Sparse features: 1,000 latents, of which 25 are kept, ahead of a linear classifier.
+"""Sparse features: 1,000 latents, of which 25 are kept, as features of a linear classifier.
 
     python examples/benchmarks/sparse.py
     python examples/benchmarks/sparse.py --only dense --set max_epochs=5
 
 MNIST. Fitted without labels on the 60,000 training images; logistic regression
 (``C=0.1``) on all their labels; errors on the 10,000 test images. Makhzani and Frey (2013)
-report 1.35 % with as many latents. As they do, the classifier is also given more latents than
-training keeps. "dense" has no hidden layer, as theirs; "conv" rebuilds images from moved,
+report 1.35 % with as many latents. As in their paper, the classifier also gets more latents than
+training keeps. "dense" has no hidden layer, like theirs; "conv" reconstructs images from moved,
 turned and scaled ones. Prints Markdown.
 """
 

@@ -1,9 +1,9 @@
 """Speed of skae and of other ways to train the same autoencoder.
 
 Three nets, each contender in a process of its own, warm, in turn, several
-rounds; then what concerns skae alone: the first fit in a fresh process, time
+rounds; then what concerns only skae: the first fit in a fresh process, time
 over the number of rows, many members at once, and scoring on one thread.
-A contender that is not installed is left out by name. Prints Markdown.
+A contender that is not installed is left out, and named. Prints Markdown.
 
     python examples/benchmarks/speed.py
     python examples/benchmarks/speed.py --nets small --rounds 2 --extras none

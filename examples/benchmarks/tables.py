@@ -1,4 +1,4 @@
-"""Latents of tables ahead of a classifier: skae against PCA of the same size.
+"""Latents of tables as features of a classifier: skae against PCA of the same size.
 
     python examples/benchmarks/tables.py --data adbench --adult adult.csv.gz
     python examples/benchmarks/tables.py --data adbench --set init=random --set max_epochs=50
