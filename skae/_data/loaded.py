@@ -53,6 +53,14 @@ class Rows:
     def __len__(self) -> int:
         return len(self.values) if self.n_rows is None else self.n_rows
 
+    def is_same(self, other: "Rows") -> bool:
+        """Whether both hold the same bits, for the same device."""
+        parts = [(rows.values, rows.weights, rows.keys, rows.origin) for rows in (self, other)]
+        bounds = [rows.bounds or (None, None) for rows in (self, other)]
+        pairs = zip((*parts[0], *bounds[0]), (*parts[1], *bounds[1]), strict=True)
+        settings = [(rows.device, rows.n_rows, rows.observed_share) for rows in (self, other)]
+        return settings[0] == settings[1] and all(_same_bits(*pair) for pair in pairs)
+
     def known_by(self) -> Tensor:
         """Values that tell these rows from others."""
         return self.values
@@ -107,6 +115,15 @@ def load_rows(
         device,
         scaled_bounds(scaler, dtype, device),
     )
+
+
+def _same_bits(a: Tensor | None, b: Tensor | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    if a.dtype != b.dtype or a.shape != b.shape or a.device != b.device:
+        return False
+    # As integers, in which NaN equals itself.
+    return a is b or torch.equal(*(t.contiguous().view(torch.uint8) for t in (a, b)))
 
 
 def scaled_origin(scaler: Scaler, n_features: int, dtype: torch.dtype) -> Tensor:

@@ -90,14 +90,14 @@ class SharedFits:
 
     def _prepared(self) -> dict[_Key, Prepared]:
         fits: dict[_Key, Prepared] = {}
-        loaded: dict[Any, Rows] = {}
+        loaded: dict[Any, list[Rows]] = {}
         for key, (estimator, X, sample_weight) in self._noted.items():
             try:
                 fit = prepare(estimator, X, sample_weight, resume=False, one_pass=False)
             except Exception:
                 continue  # Its own fit will say what is wrong.
-            rows_key = (key[1:], joblib.hash(estimator.scaling), fit.job.rows.values.dtype)
-            fit.job = fit.job._replace(rows=loaded.setdefault(rows_key, fit.job.rows))
+            rows = _shared(fit.job.rows, loaded.setdefault(key[1:], []))
+            fit.job = fit.job._replace(rows=rows)
             fits[key] = fit
         return fits
 
@@ -109,6 +109,16 @@ class SharedFits:
             return
         unfitted = vars(clone(estimator))
         self._fitted[key] = {k: v for k, v in vars(estimator).items() if k not in unfitted}
+
+
+def _shared(rows: Rows, loaded: list[Rows]) -> Rows:
+    """Rows of the same content that are loaded already, or these, which are then."""
+    # By content: scaling, loss, network, noise and class all decide what the rows become.
+    for other in loaded:
+        if other.is_same(rows):
+            return other
+    loaded.append(rows)
+    return rows
 
 
 def trained(jobs: list[Job]) -> list[Job]:

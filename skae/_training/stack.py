@@ -71,7 +71,7 @@ def _kind(job: Job) -> Hashable:
         spec,
         alike,
         (network.parameters.dtype, network.device),
-        (rows.values.shape, rows.weights is None, rows.bounds is None),
+        (rows.values.shape, rows.weights is None, rows.keys is None, rows.bounds is None),
         id(rows) if shared else 0,
     )
 
