@@ -1,4 +1,4 @@
-"""Activations and their backward passes, as operations bound to their memory."""
+"""Activations and their backward passes, as operations bound to their tensors."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ class Activation:
     Attributes
     ----------
     forward : callable
-        ``forward(z, out)``: the operation that writes ``out``, which may be ``z``
-        where the gradient is not needed.
+        ``forward(z, out)`` returns the operation that writes ``out``, which may be
+        ``z`` itself unless ``backward`` needs ``z``.
     backward : callable
-        ``backward(gradient, saved)``: the operation that multiplies ``gradient`` by
-        the derivative, in place.
+        ``backward(gradient, saved)`` returns the operation that multiplies
+        ``gradient`` by the derivative, in place.
     saves_input : bool
-        Whether ``backward`` reads the input ``z`` (else the output).
+        Whether ``saved`` is the input ``z``, rather than the output.
     module : type
-        The ``nn.Module`` that does the same.
+        The equivalent ``nn.Module``.
     """
 
     forward: Callable[[Tensor, Tensor], Callable[[], object]]

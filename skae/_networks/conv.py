@@ -1,7 +1,7 @@
 """Convolutional networks for images of any size: a bottleneck for features, a U-net for repair.
 
-Built as torch modules, and trained by autograd like a user's own. Unlike those
-they draw their weights from a local generator.
+They are torch modules, trained by autograd like a user's own. Unlike a user's
+modules, they draw their weights from a local generator.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ class ImageBuilder:
     normalization : {"batch", "layer"} or None
         "layer" is a group norm of one group.
     dropout : float
-        Share of the channels that are set to zero in training.
+        Share of the channels set to zero in training.
     """
 
     channels: tuple[int, ...]
@@ -41,11 +41,11 @@ class ImageBuilder:
     normalization: str | None = None
     dropout: float = 0.0
 
-    # What stands for a missing pixel in the network's input.
+    # Value of missing pixels in the network's input.
     missing = 0.0
 
     def __call__(self, input_shape: Shape, n_components: int) -> tuple[nn.Module, nn.Module]:
-        # On the meta device no random number is drawn.
+        # On the meta device, modules draw no random numbers.
         with torch.device("meta"):
             pair = self.build(input_shape, n_components)
         for module in pair:
@@ -72,7 +72,7 @@ class ImageBuilder:
                     module.bias.data.zero_()
 
     def after(self, channels: int) -> list[nn.Module]:
-        """What follows a hidden convolution."""
+        """The layers that follow a hidden convolution."""
         modules: list[nn.Module] = []
         if self.normalization == "batch":
             modules.append(nn.BatchNorm2d(channels))
@@ -91,7 +91,7 @@ class ConvBuilder(ImageBuilder):
     Attributes
     ----------
     variational : bool
-        Whether the encoder gives two numbers a latent.
+        Whether the encoder gives two numbers per latent.
     """
 
     variational: bool = False
@@ -124,10 +124,10 @@ class ConvBuilder(ImageBuilder):
 class UnetBuilder(ImageBuilder):
     """A residual U-net: the image plus a correction, without a bottleneck.
 
-    Its latents are the restored image (Ronneberger et al. 2015 for the skips;
-    Zhang et al. 2017 for learning the residual; the first stage works on pixels
-    rearranged 2 x 2 into channels, as in their FFDNet of 2018). Missing pixels are filled
-    in first, from those around them, and it is told which they were.
+    Its latents are the restored image. The skips follow Ronneberger et al. 2015, and
+    learning the residual follows Zhang et al. 2017. The first stage works on pixels
+    rearranged 2 x 2 into channels, as in FFDNet (Zhang et al. 2018). Missing pixels are
+    first filled in from their neighbors; a mask tells the network which ones were observed.
     """
 
     missing = math.nan
@@ -145,7 +145,7 @@ class UnetBuilder(ImageBuilder):
 
 
 class Unet(nn.Module):
-    """Image in, image out, of any size."""
+    """Maps an image of any size to an image of the same size."""
 
     def __init__(self, builder: UnetBuilder, n_channels: int):
         super().__init__()
@@ -163,8 +163,8 @@ class Unet(nn.Module):
         height, width = x.shape[-2:]
         x, observed = fill_holes(x)
         y = self._stages(x, observed)[-1]
-        # Adam moves all weights of the last layer by its rate, and undamped they would together
-        # move the image by more than what is left to correct.
+        # Adam moves each weight of the last layer by the learning rate. Without damping, these
+        # steps together would move the image by more than what is left to correct.
         return (
             x + CORRECTION_DAMPING * functional.pixel_shuffle(self.exit(y), 2)[..., :height, :width]
         )
@@ -186,7 +186,7 @@ class Unet(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two blocks of two convolutions each, added to their input."""
+    """Two blocks of two convolutions; each block adds its output to its input."""
 
     def __init__(self, builder: UnetBuilder, width: int, n_blocks: int = 2):
         super().__init__()
@@ -206,7 +206,7 @@ class Residual(nn.Module):
 
 
 class Pad(nn.Module):
-    """Repeats the last rows and columns until both lengths are multiples."""
+    """Repeats the last row and column until height and width are multiples of ``multiple``."""
 
     def __init__(self, multiple: int):
         super().__init__()
@@ -258,13 +258,13 @@ class FromRow(nn.Module):
 
 
 def padded_length(encoder: nn.Module, length: int) -> int:
-    """Height or width of an image as the stages see it."""
+    """Height or width of an image after :class:`Pad`, as the stages see it."""
     multiple = next(module.multiple for module in encoder.modules() if isinstance(module, Pad))
     return length + -length % multiple
 
 
 def stage_maps(encoder: nn.Module, x: Tensor) -> list[Tensor]:
-    """What each stage of one of these networks makes of images, at its own resolution."""
+    """Output of each stage of such a network for images ``x``, at the stage's resolution."""
     assert isinstance(encoder, nn.Sequential)
     if isinstance(encoder[0], Unet):
         return encoder[0].features(x)
@@ -280,10 +280,10 @@ def stage_maps(encoder: nn.Module, x: Tensor) -> list[Tensor]:
 
 BUILDERS: dict[str, type[ImageBuilder]] = {"conv": ConvBuilder, "unet": UnetBuilder}
 
-# Channels of the stages where the user names none; one stage less than the image allows.
+# Default channels of the stages; at most one stage fewer than the image allows.
 _CHANNELS = {"conv": CONV_CHANNELS, "unet": UNET_CHANNELS}
 
-# What normalization="auto" stands for: without any, a U-net learns slowly or diverges.
+# Values of normalization="auto". Without normalization, a U-net learns slowly or diverges.
 _NORMALIZATION = {"conv": None, "unet": "batch"}
 
 
@@ -295,12 +295,12 @@ def image_builder(
     normalization: str | None,
     dropout: float,
 ) -> ImageBuilder:
-    """The builder of that name, for images (height, width[, channels]).
+    """The builder called ``name``, for images (height, width[, channels]).
 
     Raises
     ------
     ValueError
-        If there is no image, or it is too small for this number of stages.
+        If the rows are not images, or the images are too small for the number of stages.
     """
     if image_shape is None:
         raise ValueError(
@@ -323,7 +323,7 @@ def image_builder(
 
 
 def _fan_in(module: nn.Module) -> float:
-    """Inputs that one output of a layer sums over."""
+    """Number of inputs that one output of a layer sums over."""
     assert isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))
     if isinstance(module, nn.Linear):
         return module.in_features

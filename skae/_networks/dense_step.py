@@ -1,8 +1,8 @@
-"""One training step of stacked dense autoencoders, forward and backward written out.
+"""One training step of stacked dense autoencoders, with backward passes written by hand.
 
-A step is built once for a batch size: buffers are allocated, every choice is
-made, and what remains are two lists of bound operations that are called in
-order. No branch is taken and no view is made while training.
+A step is built once for each batch size. Building allocates all buffers and
+makes every choice; the result is two lists of bound operations, which training
+calls in order. While training, no branch is taken and no view is made.
 """
 
 from collections.abc import Callable
@@ -24,8 +24,8 @@ from skae._networks.latents import LatentControls, Posterior
 from skae._networks.products import input_gradient, product, weight_gradient
 from skae._runtime.randomness import TABLE_STREAM, RandomTable, generator, table_offsets
 
-# Given the gradient by a block's output, bind its backward operations and
-# return the buffer that will hold the gradient by its input.
+# Takes the gradient with respect to a block's output, binds the block's backward
+# operations, and returns the buffer for the gradient with respect to its input.
 Backward = Callable[[Tensor], Tensor | None]
 
 # Share of the newest batch in the running moments, as in torch.
@@ -33,7 +33,7 @@ _MOMENTUM = 0.1
 
 
 class DenseStep:
-    """Buffers and operations of a step of ``batch_size`` rows.
+    """Buffers and operations of a training step of ``batch_size`` rows.
 
     Attributes
     ----------
@@ -42,16 +42,17 @@ class DenseStep:
     latents, output : Tensor
         Written by :meth:`forward`.
     latent_gradient : Tensor
-        What a penalty adds to the gradient by the latents; filled by the caller
-        before :meth:`backward`, and read only if built with ``latent_penalty``.
+        Gradient of a penalty with respect to the latents; filled by the caller before
+        :meth:`backward`, and read only if built with ``latent_penalty``.
     gradient : Tensor
-        Gradient of the loss by ``output``; filled by the caller before :meth:`backward`.
+        Gradient of the loss with respect to ``output``; filled by the caller before
+        :meth:`backward`.
     offsets : Tensor of shape (K * batch_size,)
-        Random offsets of the rows, read by dropout and by what draws latents.
+        Random offsets of the rows, read by dropout and by the draws of latents.
     controls : LatentControls
-        What the caller may do to the latents.
+        Settings of the latents that the caller may change.
     posterior : Posterior
-        What draws the latents of a variational network.
+        Draws the latents of a variational network.
     """
 
     def __init__(
@@ -157,7 +158,7 @@ class DenseStep:
         return a, backward
 
     def _draw(self, codes: Tensor) -> tuple[Tensor, Backward]:
-        """Draw latents from what the encoder says of them."""
+        """Draw latents from the means and log variances that the encoder gives."""
         self.posterior = posterior = Posterior(codes, self.offsets)
         self._forward.append(posterior.forward)
 
@@ -168,7 +169,7 @@ class DenseStep:
         return posterior.latents, backward
 
     def _latent(self, z: Tensor) -> Backward:
-        """Mask the latents, in place, and let a penalty's gradient in."""
+        """Mask the latents in place, and add a penalty's gradient on the way back."""
         spec, mask = self.network.spec, self.network.latent_mask
         k, self.latent_gradient = spec.n_nonzero, torch.zeros_like(z)
         controls = self.controls  # A reference to the step itself would be a cycle.
@@ -195,7 +196,7 @@ class DenseStep:
     def _first_latents(self, kept: Tensor) -> Callable[[], object]:
         """Nested dropout (Rippel et al. 2014): ones for the first latents of a row.
 
-        So many as a row draws, each number as probable as any other.
+        Each row draws the number of its ones; all numbers are equally likely.
         """
         sizes = torch.tensor(self.network.spec.n_components, **self._options)
         position = torch.arange(kept.shape[2], **self._options) / sizes[:, None, None]
@@ -230,7 +231,7 @@ class DenseStep:
     ) -> tuple[Tensor, Backward]:
         """Batch (Ioffe and Szegedy 2015) or layer (Ba et al. 2016) normalization.
 
-        They differ in the axis alone: rows (1) or units (2).
+        They differ only in the axis: rows (1) or units (2).
         """
         axis = 1 if self.network.spec.normalization == "batch" else 2
         y, unit, inverse = torch.empty_like(z), torch.empty_like(z), z.new_empty(0)

@@ -1,4 +1,4 @@
-"""From a spec to a network and its training steps."""
+"""Builds networks and their training steps from a spec."""
 
 import dataclasses
 import math
@@ -24,7 +24,7 @@ Step = DenseStep | ModuleStep
 def initialize(
     spec: Spec, seeds: tuple[int, ...], dtype: torch.dtype, device: torch.device
 ) -> Network:
-    """A network with random weights, drawn from one seed a member."""
+    """A network with random weights, drawn from one seed per member."""
     if isinstance(spec, DenseSpec):
         return DenseNetwork.initialize(spec, seeds, dtype, device)
     if isinstance(spec.builder, ImageBuilder):
@@ -36,7 +36,10 @@ def initialize(
 
 
 def state_shapes(spec: Spec) -> dict[str, tuple[int, ...]]:
-    """Shapes of the arrays that :func:`restore` takes; for our own networks without memory."""
+    """Shapes of the arrays that :func:`restore` takes.
+
+    Only a network of the user's own is built for this; others allocate no memory.
+    """
     if isinstance(spec, DenseSpec):
         return {"parameters": (n_parameters(spec),), "buffers": (n_buffers(spec),)}
     if not isinstance(spec.builder, ImageBuilder):
@@ -65,7 +68,7 @@ def restore(
     device: torch.device,
     dtype: torch.dtype | None = None,
 ) -> Network:
-    """A network with the weights that :func:`arrays_of` gave, in their dtype or another."""
+    """A network with the weights from :func:`arrays_of`, in their dtype or in ``dtype``."""
     dtype = torch.from_numpy(arrays["parameters"]).dtype if dtype is None else dtype
     state = {name: torch.tensor(array, device=device) for name, array in arrays.items()}
     state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state.items()}
@@ -82,13 +85,13 @@ def copied(
     device: torch.device | None = None,
     dtype: torch.dtype | None = None,
 ) -> Network:
-    """A copy of the network, with another spec, device or dtype where one is given."""
+    """A copy of the network, with another spec, device or dtype if one is given."""
     device = network.device if device is None else device
     return restore(spec or network.spec, arrays_of(network.state()), device, dtype)
 
 
 def resized(network: Network, input_shape: tuple[int, ...]) -> Network:
-    """The same weights for images (channels, height, width) of another size."""
+    """A copy with the same weights for another size (channels, height, width) of images."""
     n_values = math.prod(input_shape)
     assert isinstance(network.spec, ModuleSpec)
     return copied(
@@ -97,12 +100,12 @@ def resized(network: Network, input_shape: tuple[int, ...]) -> Network:
 
 
 def with_n_nonzero(network: Network, n_nonzero: int) -> Network:
-    """The same weights, with another number of latents that are kept of a row."""
+    """A copy with the same weights that keeps ``n_nonzero`` latents of each row."""
     return copied(network, dataclasses.replace(network.spec, n_nonzero=n_nonzero))
 
 
 def takes_any_size(network: Network) -> bool:
-    """Whether images of another size than those it was trained on may be given to it."""
+    """Whether the network takes images of other sizes than it was trained on."""
     return isinstance(network.spec, ModuleSpec) and isinstance(network.spec.builder, UnetBuilder)
 
 

@@ -1,6 +1,6 @@
-"""Latents that are drawn: a normal distribution for each row (Kingma and Welling 2014).
+"""Latents drawn from a normal distribution for each row (Kingma and Welling 2014).
 
-The encoder gives its mean and the logarithm of its variance, side by side.
+The encoder gives the means and the logarithms of the variances, side by side.
 """
 
 from collections.abc import Callable
@@ -11,24 +11,24 @@ from torch import Tensor, nn
 
 from skae._runtime.randomness import TABLE_STREAM, RandomTable, generator, table_offsets
 
-# Which draw of a row this is, beside those of dropout and of ordered latents.
+# Salt of the draws of latents; dropout and ordered latents use other salts.
 _DRAW = -2
 
-# Largest logarithm of a variance, up and down: beyond, exp would leave float32.
+# Largest absolute log variance: beyond it, exp would leave the range of float32.
 _MOST = 20.0
 
 
 @dataclass
 class LatentControls:
-    """What may be set between the steps of a training run.
+    """Settings of the latents that may change between training steps.
 
     Attributes
     ----------
     n_kept : int
-        Sparse latents that are kept of a row.
+        Number of latents that are kept of each row, if they are sparse.
     on_latents : callable or None
-        Called with the latents, which it may overwrite before they are decoded. Going
-        backward, they count as what they were.
+        Called with the latents, which it may overwrite before they are decoded. The
+        backward pass ignores the change.
     """
 
     n_kept: int = 0
@@ -36,7 +36,7 @@ class LatentControls:
 
 
 def halves(codes: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and log variance, (..., n_latents) each, of what the encoder gives."""
+    """Split the encoder's output into mean and log variance, (..., n_latents) each."""
     mean, log_variance = codes.chunk(2, -1)
     return mean.contiguous(), log_variance.clamp(-_MOST, _MOST)
 
@@ -51,7 +51,7 @@ def drawn(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
 
 
 class NormalDraws:
-    """Standard normal numbers for the rows of a batch, by their random offsets."""
+    """Standard normal numbers for the rows of a batch, chosen by the rows' random offsets."""
 
     def __init__(self, n_latents: int, like: Tensor):
         rng = generator(0, TABLE_STREAM)
@@ -63,15 +63,15 @@ class NormalDraws:
 
 
 class Posterior:
-    """The stage of a step that draws latents, forward and backward written out.
+    """The stage of a step that draws latents, with a backward pass written by hand.
 
     Attributes
     ----------
     latents : Tensor of shape (K, n, n_latents)
         Written by :meth:`forward`.
     divergence_gradient : Tensor of shape (K, n, 1)
-        Gradient of the loss by each row's divergence; filled by the caller before
-        :meth:`backward`.
+        Gradient of the loss with respect to each row's divergence; filled by the caller
+        before :meth:`backward`.
     """
 
     def __init__(self, codes: Tensor, offsets: Tensor):
@@ -85,7 +85,7 @@ class Posterior:
     def forward(self) -> None:
         self._draws.fill(self._offsets, self._noise)
         self._mean, self._log_variance = halves(self._codes)
-        # The noise becomes what is added to the mean.
+        # From here on, the noise is the difference of the latents from their mean.
         self._noise.mul_((0.5 * self._log_variance).exp_())
         torch.add(self._mean, self._noise, out=self.latents)
 
@@ -93,23 +93,23 @@ class Posterior:
         return divergence(self._mean, self._log_variance)
 
     def backward(self, g: Tensor) -> None:
-        """Write the gradient by the encoder's output, given that by the latents."""
+        """From the gradient ``g`` of the latents, compute that of the encoder's output."""
         by_mean, by_log_variance = self._gradient.chunk(2, -1)
         weight, log_variance = self.divergence_gradient, self._log_variance
         torch.addcmul(g, weight, self._mean, out=by_mean)
         torch.mul(weight, log_variance.exp().sub_(1.0), out=by_log_variance)
         by_log_variance.addcmul_(g, self._noise).mul_(0.5)
-        # Nothing passes where the logarithm was cut off.
+        # No gradient passes where the log variance was clamped.
         by_log_variance.mul_(log_variance.abs() < _MOST)
 
     @property
     def gradient(self) -> Tensor:
-        """Gradient by the encoder's output, (K, n, 2 * n_latents)."""
+        """Gradient with respect to the encoder's output, (K, n, 2 * n_latents)."""
         return self._gradient
 
 
 class Mean(nn.Module):
-    """The posterior mean, of what an encoder gives."""
+    """Takes the posterior mean from an encoder's output."""
 
     def forward(self, codes: Tensor) -> Tensor:
         return halves(codes)[0]

@@ -1,7 +1,7 @@
 """Encoders and decoders given as torch modules, trained by autograd.
 
-They answer to the same calls as :class:`~skae._networks.dense.DenseNetwork`
-and :class:`~skae._networks.dense_step.DenseStep`, so that the one loop trains both.
+The classes have the same interface as :class:`~skae._networks.dense.DenseNetwork`
+and :class:`~skae._networks.dense_step.DenseStep`, so that one loop trains both.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from skae._networks.latents import (
 
 @dataclass(frozen=True)
 class ModuleSpec:
-    """How to build a pair of modules again.
+    """How to rebuild a pair of modules.
 
     Attributes
     ----------
@@ -86,12 +86,12 @@ class ModuleNetwork:
 
     @property
     def missing(self) -> float:
-        """What stands for a missing value in the input."""
+        """Value of missing cells in the input."""
         return self.spec.builder.missing if isinstance(self.spec.builder, ImageBuilder) else 0.0
 
     @property
     def row_width(self) -> int:
-        # Nothing is known of the layers; images commonly widen before they narrow.
+        # The layers are unknown; networks for images commonly widen before they narrow.
         return 64 * int(torch.Size(self.spec.input_shape).numel())
 
     def state(self) -> dict[str, Tensor]:
@@ -114,7 +114,7 @@ class ModuleNetwork:
         return self.outputs(z.reshape(-1, self.spec.n_components))[None]
 
     def codes(self, x: Tensor, n_kept: int = 0) -> Tensor:
-        """Latents (n, n_components), ``n_kept`` of a row where they are sparse."""
+        """Latents (n, n_components); sparse ones keep ``n_kept`` per row (0: ``n_nonzero``)."""
         z = self.encoded(x)
         if self.spec.variational:
             return halves(z)[0]
@@ -128,7 +128,7 @@ class ModuleNetwork:
         return halves(self.encoded(x)[None])
 
     def encoded(self, x: Tensor) -> Tensor:
-        """What the encoder gives, twice as wide as the latents if they are drawn."""
+        """Output of the encoder, twice as wide as the latents if they are drawn."""
         return self.pair["encoder"](self.shaped(x.reshape(-1, *x.shape[-1:])))
 
     def outputs(self, z: Tensor) -> Tensor:
@@ -149,7 +149,7 @@ class ModuleNetwork:
         return encoder, self.pair["decoder"]
 
     def shaped(self, x: Tensor) -> Tensor:
-        """Rows are channels last, torch's convolutions channels first."""
+        """Rows in the shape of the network's input; images change to channels first."""
         if len(self.spec.input_shape) != 3:
             return x
         channels, height, width = self.spec.input_shape
@@ -214,7 +214,7 @@ def _point(parameters: list[nn.Parameter], flat: Tensor, attribute: str) -> None
 
 
 class ModuleStep:
-    """The counterpart of :class:`~skae._networks.dense_step.DenseStep`, by autograd."""
+    """The counterpart of :class:`~skae._networks.dense_step.DenseStep`, using autograd."""
 
     def __init__(
         self,
@@ -241,8 +241,8 @@ class ModuleStep:
 
     def forward(self) -> None:
         self.network.train(True)
-        # Autocast would keep the first step's weights in its cache: that is emptied where the
-        # outermost context ends, and the whole fit lies within one (device.computing).
+        # No cache: it would keep the first step's weights, because it is emptied only at the end
+        # of the outermost context, and one such context (device.computing) holds the whole fit.
         half = torch.autocast(
             self.input.device.type,
             dtype=self._autocast,
@@ -259,7 +259,7 @@ class ModuleStep:
         self.output = self._y.detach()[None]
 
     def _overwritten(self) -> Tensor:
-        """The latents as they are decoded, with a slope of one by what they were."""
+        """The latents to decode; gradients pass as if ``on_latents`` had not changed them."""
         if self.controls.on_latents is None:
             return self._z
         self.latents = self.latents.clone()
@@ -279,7 +279,7 @@ class ModuleStep:
 
 
 class ModulePosterior:
-    """The counterpart of :class:`~skae._networks.latents.Posterior`, by autograd."""
+    """The counterpart of :class:`~skae._networks.latents.Posterior`, using autograd."""
 
     def __init__(self, network: ModuleNetwork, offsets: Tensor, latents: Tensor):
         self._offsets, self._noise = offsets, torch.empty_like(latents[0])

@@ -3,7 +3,7 @@
 Activations with ``f(x) - f(-x) = x`` let pairs of hidden units pass a number on unchanged. So
 the first units of every hidden layer can carry the rows' scores on the principal axes, in
 pairs of opposite sign, and the network rebuilds rows as PCA does before its other units have
-learned anything. Measured, it ends at a lower error, after fewer epochs (docs/defaults.md).
+learned anything. In benchmarks it ends at a lower error, after fewer epochs (docs/defaults.md).
 """
 
 from typing import NamedTuple
@@ -31,19 +31,19 @@ class PrincipalAxes(NamedTuple):
 
 
 def passes_lines(spec: DenseSpec) -> bool:
-    """Whether a linear map can be passed through the network."""
+    """Whether the network can pass a linear map of its input through all layers."""
     linear = spec.activation in _PASSING or not spec.hidden_layer_sizes
     plain = spec.normalization is None and spec.n_nonzero is None and not spec.variational
     return linear and plain
 
 
 def principal_axes(x: Tensor, weights: Tensor | None, n_axes: int, seed: int) -> PrincipalAxes:
-    """Of rows (n, n_features) with NaN where a value is missing, the widest axis first.
+    """Principal axes of rows (n, n_features), the widest first; NaN means missing.
 
-    Fewer than ``n_axes`` if the rows vary in fewer directions.
+    There are fewer than ``n_axes`` if the rows vary in fewer directions.
     """
     few = x.shape[1] <= _FEW_FEATURES
-    # Values whose squares are infinite have no axes; training will say what is wrong.
+    # Values whose squares are infinite have no axes; training reports such values.
     x = x.to(torch.float64 if few else torch.float32).nan_to_num(0.0).clamp_(-1e15, 1e15)
     w = x.new_ones(len(x)) if weights is None else weights.to(x)
     w = w / w.sum()
@@ -56,7 +56,7 @@ def principal_axes(x: Tensor, weights: Tensor | None, n_axes: int, seed: int) ->
         variances, axes = _leading(centered, n_axes, seed)
     kept = variances > 1e-7 * variances[0].clamp(min=1e-30)
     axes, variances = axes[kept], variances[kept]
-    # An axis may point either way: its largest entry is made positive.
+    # The sign of an axis is arbitrary, so its largest entry is made positive.
     largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
     return PrincipalAxes(mean, axes * largest.sign(), variances.sqrt())
 
@@ -74,9 +74,9 @@ def _leading(centered: Tensor, n_axes: int, seed: int) -> tuple[Tensor, Tensor]:
 def start_as_pca(
     network: DenseNetwork, x: Tensor, weights: Tensor | None, seeds: tuple[int, ...]
 ) -> None:
-    """Set the weights of every member such that it rebuilds rows about as PCA of ``x`` does."""
-    # An axis takes two units of a hidden layer. Many axes leave half of the units free: with 128
-    # axes and 256 units training on Fashion-MNIST diverged, and with 64 it did not.
+    """Set the weights of every member so that it rebuilds rows about as PCA of ``x`` does."""
+    # An axis takes two units of a hidden layer. If there are many axes, half of the units stay
+    # free: with 128 axes and 256 units, training on Fashion-MNIST diverged; with 64 it did not.
     rooms = [
         max(size // 4, min(size // 2, AXES_THAT_MAY_FILL_A_LAYER))
         for size in network.spec.hidden_layer_sizes
@@ -87,10 +87,11 @@ def start_as_pca(
 
 
 def _start(network: DenseNetwork, member: int, principal: PrincipalAxes) -> None:
-    """Lay the path of one member.
+    """Set the weights of one member that carry the scores.
 
-    A latent is the score on an axis, divided by the root of its standard deviation: between
-    scores, of which the widest rule all distances, and whitened ones, in which noise does.
+    A latent is the score on an axis, divided by the root of its standard deviation. This is a
+    compromise: the widest scores would dominate all distances, and noise would if all scores
+    were whitened.
     """
     mean, axes, deviations = (values.to(network.parameters) for values in principal)
     depth, r = network.spec.depth, len(axes)
@@ -99,8 +100,8 @@ def _start(network: DenseNetwork, member: int, principal: PrincipalAxes) -> None
     scale = deviations.sqrt()
     # Maps to unit scores and back.
     into, out = axes / deviations[:, None], (axes * deviations[:, None]).T
-    # Not nothing: PCA's residual is orthogonal to the axes, so that the encoder's gradients
-    # would be rounding, which Adam makes into steps.
+    # Not zero: PCA's residual is orthogonal to the axes, so the encoder's gradients would be
+    # rounding errors, which Adam turns into steps.
     weights[-1].mul_(UNITS_BESIDE_PCA)
     biases[-1].copy_(mean)
     if depth == 1:
@@ -122,7 +123,7 @@ def _start(network: DenseNetwork, member: int, principal: PrincipalAxes) -> None
 
 
 def _pass(weight: Tensor, values: Tensor, pairs: bool) -> None:
-    """Let units read the path alone: the scores themselves, or each from a pair of units."""
+    """Let units read only the scores: each from one unit, or from a pair of units."""
     weight.zero_()
     path = torch.cat([values, -values], 1) if pairs else values
     weight[:, : path.shape[1]] = path

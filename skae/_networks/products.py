@@ -1,11 +1,12 @@
 """Matrix products of stacked layers, by the fastest library for their size.
 
 torch sends float32 products on a CPU to MKL, which runs at half speed on
-processors of another maker. oneDNN, also inside torch, does not, but is
-reached in float32 only by an operator without a stable name. So: oneDNN where
-it is there and the product is large enough to pay for its output copy, ATen's
-batched product everywhere else. Each function chooses once and returns the
-operation, bound to its memory. ``examples/benchmarks/products.py`` measures both.
+processors not made by Intel. oneDNN, also inside torch, runs at full speed, but
+in float32 only an operator without a stable name reaches it. So products use
+oneDNN where it is available and they are large enough to pay for a copy of the
+output, and ATen's batched product everywhere else. Each function chooses once and
+returns an operation bound to its tensors. ``examples/benchmarks/products.py``
+measures both libraries.
 """
 
 from collections.abc import Callable
@@ -15,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Bound to its memory; called for its effect.
+# Bound to its tensors; called for its effect.
 Operation = Callable[[], object]
 
-# Multiplications in one product from which oneDNN was faster in every layout tried.
+# With at least this many multiplications, oneDNN was faster in every layout tried.
 _LARGE = 1 << 22
 
 
@@ -49,8 +50,8 @@ def product(
 ) -> Operation:
     """``out = x @ weight.T + bias`` for (K, n, in), (K, out, in) and (K, 1, out).
 
-    The library is chosen for ``n_rows`` rows, where given, so that it does not
-    depend on the batch.
+    If ``n_rows`` is given, the library is chosen for that many rows, so that the
+    choice does not depend on the batch.
     """
     if not _is_large(x, weight.shape[1], n_rows):
         return partial(torch.baddbmm, bias, x, weight.mT, out=out)
