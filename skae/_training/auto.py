@@ -1,6 +1,6 @@
-"""What "auto" stands for, as plain rules of the data's size.
+"""The values of "auto", as plain rules of the data's size.
 
-Chosen by ``examples/benchmarks/defaults.py``; the figures are in docs/defaults.md.
+They were chosen by ``examples/benchmarks/defaults.py``; the figures are in docs/defaults.md.
 """
 
 import math
@@ -14,7 +14,7 @@ def n_components(n_features: int) -> int:
 
 
 def most_components(n_features: int) -> int:
-    """Latents from which those are chosen that explain a given share: one a feature, at most 64."""
+    """Latents to choose from if a share to explain is given: one per feature, at most 64."""
     return min(tuning.MOST_LATENTS_OF_A_SHARE, n_features)
 
 
@@ -26,34 +26,34 @@ def hidden_layer_sizes(n_features: int) -> tuple[int, int]:
 
 
 def detector_layers(n_features: int) -> tuple[int, int]:
-    """Narrow ones: what reconstructs everything well knows no outliers."""
+    """Narrow layers: a network that reconstructs everything well finds no outliers."""
     return tuning.DETECTOR_LAYERS
 
 
 def image_detector_rate(n_features: int) -> float:
-    """Smaller in proportion for large images.
+    """Learning rate of a detector, smaller in proportion for large images.
 
-    A step of Adam changes what a layer gives in proportion to its inputs.
+    A step of Adam changes a layer's output in proportion to the number of its inputs.
     """
     return tuning.LEARNING_RATE * min(1.0, tuning.FEATURES_AT_FULL_RATE / n_features)
 
 
 def batch_size(n_rows: int) -> int:
-    """About 64 batches an epoch, of 32 to 256 rows: a power of two."""
+    """A power of two from 32 to 256 rows, for about 64 batches per epoch."""
     near = 2 ** math.floor(math.log2(max(n_rows / tuning.BATCHES, 1)))
     return min(tuning.LARGEST_BATCH, max(tuning.SMALLEST_BATCH, near))
 
 
 def max_epochs(n_rows: int, batch_size: int, draws: bool, most: int = tuning.MOST_EPOCHS) -> int:
-    """As many as 3,000 steps take, 6,000 where rows are changed at random; at least 15."""
+    """Epochs for 3,000 steps, or 6,000 where rows are changed at random; at least 15."""
     steps = tuning.STEPS_OF_CHANGED_ROWS if draws else tuning.STEPS
     return min(most, max(tuning.FEWEST_EPOCHS, math.ceil(steps * batch_size / n_rows)))
 
 
 def early_stopping(n_rows: int, lr_schedule: str) -> bool:
-    """From 10,000 rows on, at a constant rate.
+    """Whether to stop early: beyond 10,000 rows, at a constant rate.
 
-    A schedule ends at a small rate after a fixed number of steps; measured, holding
-    rows out then costs more than it saves.
+    A schedule ends at a small rate after a fixed number of steps. In benchmarks,
+    holding rows out then costs more than it saves.
     """
     return n_rows > tuning.EARLY_STOPPING_ROWS and lr_schedule == "constant"

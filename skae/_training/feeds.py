@@ -1,4 +1,4 @@
-"""In which order the training rows come, and which are held out."""
+"""The order of the training rows, and which rows are held out."""
 
 from collections.abc import Generator
 from contextlib import closing
@@ -13,12 +13,12 @@ from skae._training.plan import TrainingPlan
 
 
 class MemoryFeed:
-    """All rows at once.
+    """Feeds rows that are all in memory at once.
 
     Attributes
     ----------
     n_train : int
-        Rows of an epoch, of each member.
+        Rows per epoch and member.
     """
 
     def __init__(self, rows: Rows, plan: TrainingPlan):
@@ -37,7 +37,7 @@ class MemoryFeed:
         self.n_train = self._train.shape[1]
 
     def epoch(self, generators: list[torch.Generator]) -> Generator[Tensor]:
-        """Indices (K, m) of shuffled rows; with the next ones, other rows may be shown."""
+        """Indices (K, m) of shuffled rows, each valid only until the next are asked for."""
         yield _shuffled(self._train, generators).to(self._device)
 
     def held_out(self) -> Generator[Tensor]:
@@ -47,7 +47,7 @@ class MemoryFeed:
 
 
 class BlockFeed:
-    """Windows of shuffled blocks, and whole blocks held out."""
+    """Feeds streamed rows in windows of shuffled blocks, and holds out whole blocks."""
 
     def __init__(self, rows: StreamedRows, plan: TrainingPlan):
         assert plan.block_length is not None
@@ -66,7 +66,7 @@ class BlockFeed:
             )
 
     def epoch(self, generators: list[torch.Generator]) -> Generator[Tensor]:
-        """As :meth:`MemoryFeed.epoch`. All indices but the last ones fill whole batches."""
+        """Like :meth:`MemoryFeed.epoch`; all indices but the last ones fill whole batches."""
         blocks = self._train[torch.randperm(len(self._train), generator=generators[0])]
         n_left, carried = self.n_train, torch.empty(len(generators), 0, dtype=torch.int64)
         with closing(self._rows.windows(blocks)) as windows:
@@ -88,11 +88,11 @@ class BlockFeed:
         if n == n_left:
             return n
         ready = n - n % self._batch_size
-        # A single row at the end of the epoch would have none to join.
+        # A single row at the end of the epoch would have no batch to join.
         return max(0, ready - self._batch_size) if n_left - ready == 1 else ready
 
     def held_out(self) -> Generator[Tensor]:
-        """As :meth:`MemoryFeed.held_out`."""
+        """Like :meth:`MemoryFeed.held_out`."""
         if len(self._held_out):
             with closing(self._rows.windows(self._held_out)) as windows:
                 for window in windows:

@@ -1,6 +1,7 @@
-"""The one training loop. It knows no network, no loss formula and no noise:
-it gathers a batch, asks a step for outputs, sends the loss's slope backwards
-and lets the optimizer move the weights. It waits for the device once an epoch.
+"""The training loop, the same for all networks, losses and kinds of noise.
+
+It gathers a batch, asks a step for outputs, sends the loss's slope backwards and
+lets the optimizer move the weights. It waits for the device once per epoch.
 """
 
 import math
@@ -43,7 +44,7 @@ def train(
     for _ in range(state.epoch, plan.max_epochs):
         with _global_generator(network, plan, state):
             loss, validation_loss = run.epoch(), run.validation_loss()
-        # The one synchronisation with the device.
+        # The only synchronization with the device.
         watched = None if validation_loss is None else validation_loss.tolist()
         if monitor.epoch_done(loss.tolist(), watched):
             break
@@ -53,7 +54,7 @@ def train(
 def _global_generator(
     network: Network, plan: TrainingPlan, state: TrainState
 ) -> AbstractContextManager[None]:
-    """Modules may draw (dropout, say) from torch's global generator: seeded for each epoch."""
+    """Seed torch's global generator for each epoch, if modules (dropout, say) draw from it."""
     if not draws_globally(network):
         return nullcontext()
     return isolated_globals(draw_seed(plan.seeds[0] + state.n_epochs), network.device)
@@ -72,7 +73,7 @@ def batch_sizes(n_rows: int, batch_size: int) -> list[int]:
 
 
 def _mean(parts: list[tuple[Tensor, Tensor | int]]) -> Tensor:
-    """The mean of means, by their weights; a single one to the bit."""
+    """The weighted mean of means; a single mean stays the same to the bit."""
     total = sum(weight for _, weight in parts)
     return torch.stack([mean * (weight / total) for mean, weight in parts]).sum(0)
 
@@ -93,7 +94,7 @@ class _Run:
         }
 
     def epoch(self) -> Tensor:
-        """One pass over the training rows; the mean loss of each member."""
+        """Train on all training rows once; return the mean loss of each member."""
         stream = EPOCH_STREAM + self._state.n_epochs
         generators = [generator(seed, stream) for seed in self._plan.seeds]
         salts = [torch.randint(2**62, (1,), generator=rng) for rng in generators]
@@ -107,7 +108,7 @@ class _Run:
         return _mean(parts)
 
     def _pass(self, order: Tensor, salts: list[Tensor]) -> tuple[Tensor, Tensor | int]:
-        """Train on rows in this order, (K, m); the mean loss of each member, and its weight."""
+        """Train on rows in this order, (K, m); return each member's mean loss and its weight."""
         losses = torch.empty(
             order.shape, dtype=self._network.parameters.dtype, device=self._network.device
         )
@@ -126,10 +127,10 @@ class _Run:
         return self._mean_loss(losses, order)
 
     def _anneal_n_kept(self, n_kept: int) -> None:
-        """Fewer and fewer latents are kept over the first half of the epochs.
+        """Keep fewer and fewer latents over the first half of the epochs.
 
-        Lest some never win and stay dead (Makhzani and Frey 2013). At a constant rate
-        the number is constant too: such training has no end by which to anneal.
+        Otherwise some latents would never be kept and stay dead (Makhzani and Frey 2013). At
+        a constant rate the number is constant too, because such training has no fixed end.
         """
         progress = 1.0
         if self._plan.lr_schedule != "constant":
@@ -233,19 +234,19 @@ class _Batch:
         self._clean, self._flat = clean, clean.view(-1, clean.shape[2])
         self._observed = torch.empty_like(clean) if rows.has_missing else None
         self._takes_nan = math.isnan(network.missing)
-        # Gradient of the mean over the batch's cells; what is missing has no weight.
+        # Gradient of the mean over the batch's cells; missing cells have no weight.
         n_cells = size * clean.shape[2] * rows.observed_share
         self._scale = clean.new_full((1, 1, 1), self._loss.scale / n_cells)
         self._penalty_scale = clean.new_full((1, 1, 1), plan.latent_l1 / size)
         self._beta, self._warm_up, self._dispersion = plan.beta, plan.kl_warm_up, network.dispersion
         self._row_cells = n_cells / size
-        # At a constant rate training has no end.
+        # At a constant rate training has no fixed end, so outputs are bounded from the start.
         self._bounded_from = 0.0 if plan.lr_schedule == "constant" else BOUNDED_FROM
 
     def compute_gradients(
         self, index: Tensor, offsets: Tensor, losses: Tensor, progress: float
     ) -> None:
-        """Fill the gradients from the rows of ``index``, (K, size), and their ``losses``."""
+        """Write the gradients and the ``losses`` of the rows at ``index``, (K, size)."""
         step, clean, observed = self.step, self._clean, self._observed
         rows = index.reshape(-1)
         self._rows.take(rows, self._flat)
@@ -263,7 +264,7 @@ class _Batch:
         step.forward()
         output = step.output
         if progress >= self._bounded_from:
-            # The slope is that of what is cut off: an output beyond its target is as good as there.
+            # The slope is that of the clipped output: beyond a target at the bound, it is zero.
             output = within(output, self._rows.bounds)
 
         values = self._loss.value(output, clean)
@@ -287,9 +288,10 @@ class _Batch:
     def _weigh_divergence(
         self, beta: float, losses: Tensor, weights: Tensor | None, progress: float
     ) -> None:
-        """Make the losses bounds, and set the gradient by the divergence.
+        """Turn the losses into variational bounds, and set the gradient of the divergence.
 
-        It is that of the bound times the dispersion: in units of the loss, as all gradients.
+        This is the bound's gradient times the dispersion, because all gradients are in units of
+        the loss.
         """
         dispersion, posterior = self._dispersion, self.step.posterior
         weights = losses.new_ones(1, 1, 1) if weights is None else weights
@@ -298,7 +300,7 @@ class _Batch:
         dispersion.lerp_(self._loss.dispersion(mean).to(dispersion.dtype), rate)
         n_cells = self._clean.shape[2] if self._observed is None else self._observed.sum(-1)
         losses.copy_(self._loss.surprise(losses, n_cells, dispersion))
-        # Counted in full from the first step on, so that losses can be compared.
+        # The divergence counts in full from the first step on, so that losses can be compared.
         losses.add_(posterior.divergence(), alpha=beta)
         share = min(1.0, progress / self._warm_up) if self._warm_up else 1.0
         size = losses.shape[1] * self._row_cells

@@ -1,8 +1,8 @@
 """Every loss, per element: its value, its slope and the link of its outputs.
 
-A loss is written once, here. Training adds up ``value`` and sends
-``scale * slope`` backwards; scores read ``value`` alone. Missing cells and
-weights are factors on both, applied by the caller.
+Each loss is defined once, here. Training adds up ``value`` and sends
+``scale * slope`` backwards; scores use only ``value``. The caller multiplies
+both by sample weights, and by zero for missing cells.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from torch import Tensor
 _aten = torch.ops.aten
 _PER_ELEMENT = 0  # ATen's code for reduction="none"
 
-# Squared errors below are rounding of float32.
+# Smaller squared errors are rounding errors of float32.
 _LEAST_DISPERSION = 1e-12
 
 
@@ -32,9 +32,9 @@ class Loss:
     scale : float
         Constant factor of the slope, left out so that it costs no pass of its own.
     link : callable
-        From network outputs to values on the scale of the targets.
+        Maps network outputs to values on the scale of the targets.
     power : float or None
-        Power of a small error that the loss is; None where it is a log-likelihood itself.
+        A small error enters the loss to this power; None if the loss is a log-likelihood.
     """
 
     value: Callable[[Tensor, Tensor], Tensor]
@@ -44,13 +44,13 @@ class Loss:
     power: float | None = None
 
     def dispersion(self, mean: Tensor) -> Tensor:
-        """The ``d`` by which ``mean`` is likeliest, where densities are as ``exp(-loss / d)``."""
+        """The ``d`` that makes the ``mean`` loss likeliest, for densities as ``exp(-loss / d)``."""
         if self.power is None:
             return torch.ones_like(mean)
         return (self.power * mean).clamp(min=_LEAST_DISPERSION)
 
     def surprise(self, total: Tensor, n_cells: Tensor | float, dispersion: Tensor) -> Tensor:
-        """Minus the logarithm of such a density, but for a constant, of the ``total`` of cells."""
+        """Minus the log of this density for cells of a ``total`` loss, up to a constant."""
         if self.power is None:
             return total
         return total / dispersion + n_cells * dispersion.log() / self.power

@@ -13,8 +13,8 @@ from skae._networks.factory import Network, arrays_of
 from skae._training.plan import TrainingPlan
 from skae.exceptions import DivergenceError
 
-# Called after each epoch with the monitor and whether training stops here anyway;
-# True asks to stop.
+# Called after each epoch with the monitor and whether training stops here anyway.
+# Returns True to stop training.
 EpochCallback = Callable[["Monitor", bool], bool]
 
 
@@ -35,9 +35,9 @@ class Monitor:
     Attributes
     ----------
     losses, validation_losses : list of list of float
-        One entry an epoch, with one value a member.
+        One entry per epoch, with one value per member.
     recorder : callable, optional
-        Called after each epoch after which training goes on.
+        Called after each epoch except the last one.
     """
 
     plan: TrainingPlan
@@ -51,7 +51,7 @@ class Monitor:
     _n_stalled: int = 0
 
     def epoch_done(self, loss: list[float], validation_loss: list[float] | None) -> bool:
-        """Record an epoch; True if training should stop.
+        """Record an epoch; return whether training should stop.
 
         Raises
         ------
@@ -82,7 +82,7 @@ class Monitor:
         }
 
     def restore(self, saved: SavedMonitor) -> None:
-        """Go on from what :meth:`to_arrays` gave."""
+        """Continue from the arrays of :meth:`to_arrays`."""
         self.losses = saved["losses"].tolist()
         self.validation_losses = saved["validation_losses"].tolist()
         self._best, self._n_stalled = saved["best"], saved["n_stalled"]
@@ -95,13 +95,13 @@ class Monitor:
             self._best = value
             if is_validation:
                 self._best_state = {k: v.clone() for k, v in self.network.state().items()}
-        # The training loss stalls while a schedule holds the rate high: let it run its course.
+        # While a schedule holds the rate high, the training loss stalls: let the schedule finish.
         counts = is_validation or self.plan.lr_schedule == "constant"
         patience = self.plan.n_iter_no_change
         return counts and patience is not None and self._n_stalled >= patience
 
     def finish(self) -> None:
-        """Put the weights of the best validation loss back, if there was one.
+        """Restore the weights of the best validation loss, if there was one.
 
         Raises
         ------

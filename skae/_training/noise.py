@@ -1,6 +1,6 @@
 """Noise that corrupts the input of a denoising autoencoder, on the scaled data.
 
-Each kind is a function of the clean rows and of one random offset a row, so
+Each kind is a function of the clean rows and of one random offset per row, so
 that a row's noise does not depend on its place in the batch.
 """
 
@@ -24,22 +24,22 @@ from skae._runtime.randomness import (
 Corrupt = Callable[[Tensor, Tensor, Tensor], object]
 
 
-# A kind by its name, or what the user wrote.
+# The name of a kind, or the user's own function.
 Noise = str | Callable[[Tensor, torch.Generator], Tensor]
 
 
 @dataclass(frozen=True)
 class RowSpace:
-    """What a noise knows of the scaled rows.
+    """What a noise knows about the scaled rows.
 
     Attributes
     ----------
     low, high : Tensor of shape (n_features,)
         Smallest and largest value of each feature.
     origin : Tensor of shape (n_features,)
-        What zero is in the scaled space.
+        Zero, scaled.
     missing : float
-        What stands for a missing value: zero, or NaN for a network that takes it.
+        Value of missing cells: zero, or NaN for a network that takes it.
     image_shape : tuple of int or None
         (height, width) or (height, width, channels), if rows are images.
     """
@@ -59,7 +59,7 @@ class RowSpace:
 
 
 def _table(values: Tensor, like: Tensor, width: int | None = None) -> RandomTable:
-    """Of the dtype and on the device of a row, and as wide if no width is given."""
+    """A table with the dtype, the device and by default the width of the row ``like``."""
     width = like.shape[-1] if width is None else width
     return RandomTable(values.to(like.dtype).to(like.device), width)
 
@@ -125,16 +125,16 @@ NOISES: dict[str, Callable[[float, RowSpace], Corrupt]] = {
 
 
 def _affine(level: float, space: RowSpace) -> Corrupt:
-    """Rotate, scale and shift each image; beyond its edge its outermost pixels go on.
+    """Rotate, scale and shift each image; its outermost pixels repeat beyond its edges.
 
-    By up to ``level`` quarter turns, a factor of ``1 + level``, and half of
-    ``level`` of height and width.
+    Rotations are up to ``level`` quarter turns, scales up to a factor of ``1 + level``,
+    and shifts up to half of ``level`` of height and width.
     """
     origin, shape = space.origin, space.pixels
     table = _table(2 * _uniform() - 1, origin, 4)
     ranges = origin.new_tensor([0.5 * math.pi * level, math.log1p(level), level, level])
     height, width, _ = shape
-    # Pixel coordinates to those of affine_grid, in which both sides have length two.
+    # From pixel coordinates to those of affine_grid, in which both sides have length two.
     stretch = origin.new_tensor([[1.0, height / width], [width / height, 1.0]])
 
     def corrupt(clean: Tensor, offsets: Tensor, out: Tensor) -> None:
@@ -155,8 +155,8 @@ def _affine(level: float, space: RowSpace) -> Corrupt:
 def _block_masking(level: float, space: RowSpace, side: int | None = None) -> Corrupt:
     """Make a share ``level`` of the image missing, in square blocks.
 
-    Their side is a quarter of the shorter one of the image, if not given; the grid
-    in which they lie starts anywhere.
+    By default, a block's side is a quarter of the image's shorter side. The grid of
+    blocks starts at a random place.
     """
     like, shape = space.origin, space.pixels
     height, width, _ = shape
@@ -178,7 +178,7 @@ def _block_masking(level: float, space: RowSpace, side: int | None = None) -> Co
     return corrupt
 
 
-# Those that need to know where a pixel lies.
+# Kinds of noise that need to know where a pixel lies.
 IMAGE_NOISES: dict[str, Callable[[float, RowSpace], Corrupt]] = {
     "affine": _affine,
     "block_masking": _block_masking,
@@ -197,13 +197,13 @@ def make_noise(
     ----------
     kind : str, callable or tuple of them
         A key of ``NOISES`` or ``IMAGE_NOISES``, or ``kind(clean, generator)``, which
-        returns the noisy rows. Those of a tuple act one after another.
+        returns the noisy rows. The noises of a tuple act one after another.
     level : float or tuple of float
         Standard deviation, share of cells or strength; not used by a callable. One
-        for all kinds, or one each.
+        level for all kinds, or one for each.
     space : RowSpace
     seed : int
-        Seed of the generator that a callable is given.
+        Seed of the generator that is passed to a callable.
     """
     if isinstance(kind, tuple):
         levels = level if isinstance(level, tuple) else (level,) * len(kind)

@@ -1,8 +1,8 @@
 """Optimizers over one flat vector.
 
-torch's fused kernels serve where all members share their rates; the same
-formulas, written out, serve where they differ or where the kernels (not part
-of torch's stable interface) are missing.
+Where all members share their rates, torch's fused kernels make the update. The
+same formulas, written out, make it where rates differ or where the kernels (not
+part of torch's stable interface) are missing.
 """
 
 from collections.abc import Callable
@@ -79,7 +79,7 @@ class Optimizer:
         One of ``OPTIMIZERS``.
     parameters, gradients : Tensor of shape (n,)
     moments : dict of Tensor
-        Moments to go on with; empty to start from zero. Updated in place.
+        Moments to continue from; empty to start from zero. Updated in place.
     rates, decays : float or Tensor of shape (n,)
         Learning rate and weight decay. Decay acts on the first ``n_decayed`` parameters.
     n_decayed : int
@@ -117,6 +117,6 @@ class Optimizer:
             )
 
     def step(self, count: int, factor: float) -> None:
-        """Update number ``count`` (from one), at ``factor`` times the learning rates."""
+        """Make update number ``count`` (from one), at ``factor`` times the learning rates."""
         for parameters, gradients, moments, rate, decay in self._parts:
             self._update(parameters, gradients, moments, count, factor * rate, decay)

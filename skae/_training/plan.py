@@ -1,4 +1,4 @@
-"""What a training run is to do, and where it stands."""
+"""The settings of a training run, and its state."""
 
 import math
 from dataclasses import dataclass, field
@@ -15,14 +15,14 @@ from skae._training.noise import Noise
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """Everything that the loop is told; resolved, no "auto" left.
+    """All settings of the training loop, with every "auto" resolved.
 
-    ``beta`` weighs the divergence of drawn latents; it rises to that over a share
-    ``kl_warm_up`` of the steps. None is for latents that are not drawn.
+    ``beta`` weighs the divergence of drawn latents; this weight rises to ``beta`` over a
+    share ``kl_warm_up`` of the steps. It is None if latents are not drawn.
 
-    Rates are one entry a member; each is trained on ``max_samples`` rows of its own,
-    or on all. Where members have different data, ``first_rows`` says where those of
-    each begin. Rows that are read in blocks have a ``block_length``.
+    Rates have one entry per member. Each member is trained on ``max_samples`` rows of its
+    own, or on all rows. If members have different data, ``first_rows`` says where each
+    member's rows begin. Rows that are read in blocks have a ``block_length``.
     """
 
     loss: str
@@ -59,7 +59,7 @@ class SavedState(TypedDict):
 
 @dataclass
 class TrainState:
-    """Where training stands; with the weights, all that it needs to go on.
+    """The state of a training run; with the weights, all that it needs to continue.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class TrainState:
     n_steps, n_epochs : int
         Steps and epochs done since the weights were drawn.
     epoch : int
-        Epochs done of this run, on which schedules depend.
+        Epochs done in this run, on which schedules depend.
     """
 
     moments: dict[str, Tensor] = field(default_factory=dict)
@@ -88,7 +88,7 @@ class TrainState:
 
 
 def truncated_state(saved: SavedState, before: Any, after: Any) -> SavedState:
-    """The state for a dense network of which the first latents alone are kept."""
+    """The state for a dense network of which only the first latents are kept."""
     moments = {
         name: truncated(before, torch.from_numpy(values), after).numpy()
         for name, values in saved["moments"].items()

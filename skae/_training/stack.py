@@ -17,11 +17,11 @@ from skae._training.monitor import Monitor
 from skae._training.plan import TrainingPlan, TrainState
 from skae.exceptions import DivergenceError
 
-# Weights, moments, gradients and activations of one pass, in bytes: what the caches of a
-# few cores hold. Beyond, a pass is no faster than its members one by one.
+# Most bytes of weights, moments, gradients and activations in one pass: what the caches of
+# a few cores hold. A larger pass is no faster than its members one by one.
 _PASS_BYTES = 64 << 20
 
-# Rows up to this size are joined with others, so that members with rows of their own share a pass.
+# Rows up to this many bytes are joined, so that members with rows of their own share a pass.
 _JOINED_BYTES = 64 << 20
 
 
@@ -36,14 +36,14 @@ class Job(NamedTuple):
 
 
 def run(job: Job) -> None:
-    """Train, in the setting that suits the device and the size of a step."""
+    """Train with the settings that suit the device and the size of a step."""
     flops = 3.0 * job.network.flops * min(job.plan.batch_size, len(job.rows))
     with computing(job.network.device, flops):
         train(*job)
 
 
 def in_passes(jobs: Iterable[Job]) -> list[list[Job]]:
-    """Jobs that can share a pass, pass by pass, none of them too large to pay."""
+    """Group jobs that can share a pass into passes, none of them too large to save time."""
     kinds: dict[Hashable, list[Job]] = {}
     for job in jobs:
         kinds.setdefault(_kind(job), []).append(job)
@@ -55,17 +55,17 @@ def in_passes(jobs: Iterable[Job]) -> list[list[Job]]:
 
 
 def _kind(job: Job) -> Hashable:
-    """Equal for jobs that can share a pass."""
+    """A key that is equal for jobs that can share a pass."""
     network, rows, plan = job.network, job.rows, job.plan
     if not isinstance(network, DenseNetwork) or callable(plan.noise) or plan.block_length:
         return id(job)
     spec = network.spec
-    # Sparsity is annealed from the number of latents; the halves of what a variational encoder
-    # gives must be of one size.
+    # Sparsity is annealed from the number of latents, and the two halves of a variational
+    # encoder's output must have the same size, so these members need equally many latents.
     if spec.n_nonzero is None and not spec.variational:
         spec = dataclasses.replace(spec, n_components=())
     alike = dataclasses.replace(plan, learning_rates=(), weight_decays=(), seeds=())
-    # What a noise and missing cells count is counted over the rows of all members.
+    # Ranges for noise and shares of missing cells are taken over the rows of all members.
     shared = plan.noise is not None or rows.has_missing or rows.values.nbytes > _JOINED_BYTES
     return (
         spec,
@@ -87,17 +87,17 @@ def _widths(network: Network) -> tuple[int, ...]:
 
 
 class Stack:
-    """Jobs of one kind as one job; also the monitor of that.
+    """Joins jobs of one kind into one job, and is also the monitor of that job.
 
-    Each of them stops, keeps its best weights and diverges by itself, and ends with the
-    weights and moments that it gets alone.
+    Each of the jobs stops, keeps its best weights and diverges by itself. It ends with the
+    weights and moments that it also gets alone.
 
     Attributes
     ----------
     job : Job
-        What is to be trained.
+        The joined job, which is to be trained.
     errors : dict
-        Those jobs that diverged, by their number, and how.
+        The error of each job that diverged, by the job's number.
     """
 
     def __init__(self, jobs: list[Job]):
@@ -122,7 +122,7 @@ class Stack:
         self.job = Job(network, rows, plan, TrainState(), self)  # type: ignore[arg-type]
 
     def epoch_done(self, loss: list[float], validation_loss: list[float] | None) -> bool:
-        """Record an epoch of every job; True if all of them are done."""
+        """Record an epoch of every job; return whether all of them are done."""
         for i in self._active():
             first, job = self._first[i], self._jobs[i]
             own, watched = slice(first, first + job.network.n_members), None
@@ -145,7 +145,7 @@ class Stack:
         return [i for i in range(len(self._jobs)) if i not in self._done]
 
     def _is_done(self, i: int, action: Callable[[], Any]) -> bool:
-        """Whether a job is, by its own account or because it diverged."""
+        """Whether a job is done, because ``action`` returns so or because it diverged."""
         try:
             return bool(action())
         except DivergenceError as error:
@@ -153,7 +153,7 @@ class Stack:
             return True
 
     def _fetch(self, i: int) -> None:
-        """Bring a job's network and state to where the pass stands."""
+        """Copy a job's weights and state from the joined job."""
         job, whole, first = self._jobs[i], self.job, self._first[i]
         assert isinstance(job.network, DenseNetwork)
         assert isinstance(whole.network, DenseNetwork)
@@ -168,7 +168,7 @@ class Stack:
 
 
 def _stacked(networks: list[DenseNetwork]) -> DenseNetwork:
-    """All members of some networks, in a new one."""
+    """A new network that has all members of some networks."""
     sizes = tuple(size for network in networks for size in network.spec.n_components)
     spec = dataclasses.replace(networks[0].spec, n_components=sizes)
     stack = DenseNetwork.zeros(spec, networks[0].parameters.dtype, networks[0].device)
@@ -181,7 +181,7 @@ def _stacked(networks: list[DenseNetwork]) -> DenseNetwork:
 
 
 def _pairs(own: DenseNetwork, whole: DenseNetwork, first: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Views of one network's values and of the same ones within the whole."""
+    """Views of one network's values, paired with views of the same values in the whole."""
     yield from paired(own.spec, own.parameters, whole.spec, whole.parameters, first)
     for i, moments in own.moments.items():
         for mine, all_of_them in zip(moments, whole.moments[i], strict=True):
@@ -190,7 +190,7 @@ def _pairs(own: DenseNetwork, whole: DenseNetwork, first: int) -> Iterator[tuple
 
 
 def _joined(rows: list[Rows], n_members: list[int]) -> tuple[Rows, list[int]]:
-    """Rows of all in one, each kept once, and where those of each begin."""
+    """The rows of all jobs in one, each kept once, and where the rows of each job begin."""
     distinct = {id(one): one for one in rows}
     if len(distinct) == 1:
         return rows[0], [0] * len(rows)
