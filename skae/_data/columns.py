@@ -1,4 +1,4 @@
-"""What the training data were like, so that drawn and decoded rows can be like them."""
+"""Ranges and layout of the training data, which drawn and decoded rows follow."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -9,14 +9,14 @@ from skae._data.convert import dense_chunks, library_of
 
 
 class Ranges(NamedTuple):
-    """The values that each column was seen to take.
+    """The range of values observed in each column.
 
     Attributes
     ----------
     low, high : ndarray of shape (n_features,), float64
         Zero where a column was never observed.
     whole : ndarray of shape (n_features,), bool
-        Whether all of them were whole numbers.
+        Whether all observed values were whole numbers.
     """
 
     low: np.ndarray
@@ -25,7 +25,7 @@ class Ranges(NamedTuple):
 
     @classmethod
     def of(cls, rows: Any) -> "Ranges":
-        """Of an array or CSR matrix; NaN is left out."""
+        """The ranges of an array or CSR matrix; NaN is left out."""
         low, high = np.full(rows.shape[1], np.inf), np.full(rows.shape[1], -np.inf)
         whole = np.ones(rows.shape[1], dtype=bool)
         for _, part in dense_chunks(rows):
@@ -38,7 +38,7 @@ class Ranges(NamedTuple):
         return cls(np.where(seen, low, 0.0), np.where(seen, high, 0.0), whole)
 
     def restored(self, values: np.ndarray) -> np.ndarray:
-        """Values within the ranges, and whole where those of the column are; float64."""
+        """Values clipped to the ranges, and rounded in columns of whole numbers; float64."""
         values = np.clip(values.astype(np.float64), self.low, self.high)
         return np.where(self.whole, np.rint(values), values)
 
@@ -51,9 +51,9 @@ class Layout:
     ----------
     kind : {"numpy", "pandas", "polars"}
     shape : tuple of int
-        Of one sample.
+        Shape of one sample.
     dtypes : tuple of str
-        Names of the columns' dtypes, or one for all.
+        Names of the columns' dtypes, or one name for all.
     columns : tuple or None
         Names of a frame's columns.
     """
@@ -69,9 +69,9 @@ class Layout:
         return np.array([_plain(name).kind in "iub" for name in self.dtypes])
 
     def restored(self, values: np.ndarray) -> Any:
-        """Rows (n, n_features) of this kind; integers rounded, and in the range of their dtype.
+        """Rows (n, n_features) in this layout; integers are rounded, and clipped to their dtype.
 
-        An array is of the one dtype that holds all columns.
+        An array gets the one dtype that holds all columns.
         """
         if self.columns is None:
             dtype = np.result_type(*{_plain(name) for name in self.dtypes})
@@ -85,7 +85,7 @@ class Layout:
             return polars.DataFrame(series)
         import pandas
 
-        # A capital letter begins the dtypes that know missing values, but for one.
+        # The names of pandas' nullable dtypes begin with a capital letter, except for one.
         nullable = {
             name: "boolean" if dtype.lower() == "boolean" else dtype
             for name, dtype in zip(series, dtypes, strict=True)
@@ -103,14 +103,14 @@ def layout_of(X: Any, rows: Any) -> Layout:
 
 
 def dtypes_of(X: Any, rows: Any) -> tuple[str, ...]:
-    """Names of the dtypes of a frame's columns; for all else the one of its rows."""
+    """Names of the dtypes of a frame's columns; for other data, the dtype of the rows."""
     dtypes = getattr(X, "dtypes", None)
     names = [str(rows.dtype)] if dtypes is None else [str(dtype) for dtype in dtypes]
     return tuple(name if is_numeric(name) else "float64" for name in names)
 
 
 def _plain(name: str) -> np.dtype:
-    """NumPy's dtype of that name, or of that of a nullable or polars column."""
+    """NumPy's dtype for the name of a dtype of NumPy, pandas or polars."""
     return np.dtype({"boolean": "bool"}.get(name.lower(), name.lower()))
 
 
@@ -127,7 +127,7 @@ def _cast(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
         return values > 0.5
     if dtype.kind in "iu" and values.dtype.kind == "f":
         limits = np.iinfo(dtype)
-        # The largest integers have no float64; those below them do.
+        # float64 cannot hold the largest 64-bit integers; take the largest one that it can.
         most = float(limits.max) if limits.max < 2**53 else float(limits.max) * (1.0 - 2.0**-53)
         values = np.clip(np.rint(values.astype(np.float64)), float(limits.min), most)
     return values.astype(dtype)

@@ -1,4 +1,4 @@
-"""From what the caller has to chunks of rows, and back to the caller's kind."""
+"""From the caller's data to chunks of rows, and back to the caller's container."""
 
 import math
 from collections.abc import Iterator
@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-# Values converted at once: chunks that stay in a core's second-level cache.
+# Values converted at once, so that a chunk stays in a core's second-level cache.
 _CHUNK_VALUES = 1 << 17
 
 
 def chunk_length(n_values: int, most: int = 1 << 14) -> int:
-    """Rows of ``n_values`` numbers each that one chunk holds."""
+    """How many rows of ``n_values`` numbers each one chunk holds."""
     return max(1, min(most, _CHUNK_VALUES // max(n_values, 1)))
 
 
 class FlatImages:
-    """Images as rows, where a reshaped view would need a copy of them all.
+    """Images as rows, for arrays that cannot be reshaped without a copy of all images.
 
-    A crop of a memory map, say: images are flattened as they are sliced.
+    An example is a crop of a memory map. Images are flattened when they are sliced.
     """
 
     def __init__(self, images: np.ndarray):
@@ -48,7 +48,7 @@ def image_shape_of(X: Any) -> tuple[int, ...] | None:
     Raises
     ------
     ValueError
-        If the images differ in size, have no pixel, or more than three axes.
+        If the images differ in size, have no pixels, or have more than three axes.
     """
     if isinstance(X, (list, tuple)):
         shapes = {np.shape(image) for image in X if isinstance(image, np.ndarray)}
@@ -85,13 +85,13 @@ def dense_chunks(X: Any, length: int | None = None) -> Iterator[tuple[slice, np.
 def weighted_chunks(
     X: Any, weights: np.ndarray | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """The chunks with their weights."""
+    """Consecutive rows as dense arrays, with their weights."""
     for part, rows in dense_chunks(X):
         yield rows, None if weights is None else weights[part]
 
 
 def dense_rows(X: Any, part: slice) -> np.ndarray:
-    """Some rows as a dense array; ValueError if a value is infinite."""
+    """Some rows as a dense array; raise ValueError if a value is infinite."""
     rows = X[part].toarray() if sparse.issparse(X) else np.asarray(X[part])
     check_not_infinite(rows)
     return rows
@@ -112,7 +112,7 @@ def check_not_infinite(rows: np.ndarray) -> None:
 
 
 def missing_mask(rows: np.ndarray) -> np.ndarray | None:
-    """Where values are NaN, or None if nowhere."""
+    """A mask of the values that are NaN, or None if there are none."""
     if rows.dtype.kind != "f":
         return None
     with np.errstate(all="ignore"):
@@ -134,7 +134,7 @@ def check_out(out: Any, shape: tuple[int, ...]) -> None:
 
 
 def like_caller(values: np.ndarray, X: Any, columns: Any = None) -> Any:
-    """``values`` as the kind of container that ``X`` is: pandas, polars, images or NumPy."""
+    """``values`` in the same kind of container as ``X``: pandas, polars, images or NumPy."""
     if (shape := image_shape_of(X)) is not None:
         return values.reshape(-1, *shape)
     names = getattr(X, "columns", columns) if hasattr(X, "columns") else None
@@ -148,7 +148,7 @@ def like_caller(values: np.ndarray, X: Any, columns: Any = None) -> Any:
 
 
 def library_of(X: Any) -> str:
-    """Name of the package that ``X`` is of."""
+    """Name of the package that defines the type of ``X``."""
     return type(X).__module__.split(".")[0]
 
 

@@ -1,4 +1,4 @@
-"""The training rows, scaled, where the batches are gathered from."""
+"""The scaled training rows, from which batches are gathered."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,22 +19,22 @@ class Rows:
     Attributes
     ----------
     values : Tensor of shape (n, n_features)
-        NaN where a value is missing. On the device if it fits there, else in
-        pinned memory, from where batches are streamed.
+        NaN where a value is missing. The values are on the device if they fit there,
+        else batches are streamed to it through pinned memory.
     weights : Tensor of shape (n,) or None
         Sample weights, of mean one.
     keys : Tensor of shape (n,), int64, or None
         A hash of each row's content, which picks the row's noise.
     origin : Tensor of shape (n_features,)
-        Zero, scaled: where a noise that moves pixels moves them from and to.
+        Zero, scaled: the value that counts as zero for noise that moves pixels.
     observed_share : float
         Share of the cells that are not missing.
     device : torch.device
-        Where batches are wanted.
+        Device of the batches.
     bounds : tuple of two Tensors (1 or K, 1, n_features), or None
-        Least and greatest value of each feature, where outputs are to stay within.
+        Smallest and largest value of each feature, if outputs are to stay within them.
     n_rows : int or None
-        Rows of one member, where ``values`` holds those of several, one after another.
+        Rows of one member, if ``values`` holds the rows of several, one after another.
     """
 
     values: Tensor
@@ -62,7 +62,7 @@ class Rows:
         return settings[0] == settings[1] and all(_same_bits(*pair) for pair in pairs)
 
     def known_by(self) -> Tensor:
-        """Values that tell these rows from others."""
+        """Values that distinguish these rows from other data."""
         return self.values
 
     def take(self, index: Tensor, out: Tensor) -> None:
@@ -74,7 +74,7 @@ class Rows:
             out.copy_(pinned_for(staged, out.device), non_blocking=True)
 
     def low_and_high(self) -> tuple[Tensor, Tensor]:
-        """Smallest and largest value of each feature, missing ones left out."""
+        """Smallest and largest value of each feature, without missing values."""
         low = self.values.nan_to_num(torch.inf).amin(0).nan_to_num(posinf=0.0)
         high = self.values.nan_to_num(-torch.inf).amax(0).nan_to_num(neginf=0.0)
         return low.to(self.device), high.to(self.device)
@@ -88,9 +88,9 @@ def load_rows(
     device: torch.device,
     keyed: bool,
 ) -> Rows:
-    """Scale ``X`` chunk by chunk into one tensor; without scaling share its memory if possible.
+    """Scale ``X`` chunk by chunk into one tensor; without scaling, share its memory if possible.
 
-    The rows are only read.
+    ``X`` is only read.
     """
     n, n_features = X.shape
     as_they_are = scaler.name == "none" and _is_ready(X, dtype)
@@ -136,7 +136,7 @@ def scaled_origin(scaler: Scaler, n_features: int, dtype: torch.dtype) -> Tensor
 def scaled_bounds(
     scaler: Scaler, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor] | None:
-    """What outputs are to stay within, (1, 1, n_features) each."""
+    """Lower and upper bounds of the outputs, (1, 1, n_features) each, if there are any."""
     if (bounds := scaler.bounds()) is None:
         return None
     low, high = torch.as_tensor(bounds, dtype=dtype).to(device)[:, None, None]
@@ -144,12 +144,12 @@ def scaled_bounds(
 
 
 def within(outputs: Tensor, bounds: tuple[Tensor, Tensor] | None) -> Tensor:
-    """Outputs cut off at their bounds, where they have any."""
+    """Outputs clipped to their bounds, if there are any."""
     return outputs if bounds is None else outputs.clamp(*bounds)
 
 
 def n_missing_of(rows: np.ndarray) -> int:
-    """How many cells are missing."""
+    """Number of missing cells."""
     missing = missing_mask(rows)
     return 0 if missing is None else int(missing.sum())
 
@@ -165,7 +165,7 @@ def observed_share(n_missing: int, n_cells: int) -> float:
 
 
 def _is_ready(X: Any, dtype: torch.dtype) -> bool:
-    """Whether torch can read the array in place (it warns of read-only memory)."""
+    """Whether torch can read the array in place (torch warns about read-only memory)."""
     return (
         isinstance(X, np.ndarray)
         and not isinstance(X, np.memmap)

@@ -1,8 +1,8 @@
 """Scaling fitted on the training rows, and its inverse.
 
 Every named scaling is affine, a center and a scale for each feature, and is
-fitted in one pass over chunks of rows: NaN cells are left out, weights count,
-sums are taken in float64. Constant features get scale one.
+fitted in one pass over chunks of rows: NaN cells are left out, rows count by their
+weights, and sums are taken in float64. Constant features get scale one.
 """
 
 from collections.abc import Callable, Iterable
@@ -29,7 +29,7 @@ class AffineScaler:
     name : str
         The scaling that was chosen.
     limits : tuple of float or None
-        Least and greatest value of features that look like pixels, in their units.
+        Smallest and largest value of features that look like pixels, in their units.
     """
 
     center: np.ndarray
@@ -38,13 +38,13 @@ class AffineScaler:
     limits: tuple[float, float] | None = None
 
     def bounds(self) -> np.ndarray | None:
-        """The limits of each feature, scaled, (2, n_features)."""
+        """The scaled limits of each feature, (2, n_features), if there are any."""
         if self.limits is None:
             return None
         return (np.array(self.limits)[:, None] - self.center) / self.scale
 
     def widened(self, chunks: Iterable[tuple[np.ndarray, Any]]) -> "AffineScaler":
-        """With limits, if there are any, that hold these rows, too."""
+        """A scaler whose limits, if it has any, include these rows, too."""
         if self.limits is None:
             return self
         low, high = self.limits
@@ -54,12 +54,12 @@ class AffineScaler:
         return replace(self, limits=(low, high))
 
     def repeated(self, n: int) -> "AffineScaler":
-        """For rows of ``n`` times these features, one set after another."""
+        """A scaler for rows that hold these features ``n`` times, one set after another."""
         return AffineScaler(np.tile(self.center, n), np.tile(self.scale, n), self.name)
 
     def transform(self, rows: np.ndarray, out: np.ndarray) -> None:
         """Write the scaled rows into ``out`` (in its dtype)."""
-        # What does not fit into float32 becomes infinite.
+        # Values that do not fit into float32 become infinite.
         with np.errstate(over="ignore"):
             if self.name == "none":
                 np.copyto(out, rows, casting="unsafe")
@@ -70,7 +70,7 @@ class AffineScaler:
             np.divide(centered, self.scale.astype(dtype), out=out, casting="unsafe")
 
     def inverse_transform(self, scaled: np.ndarray) -> np.ndarray:
-        """Rows in the units of the fit; float64 where these are beyond float32."""
+        """Rows in the units of the training data; float64 if float32 cannot hold these."""
         if self.name == "none":
             return scaled
         largest = max(np.abs(self.center).max(), self.scale.max())
@@ -78,7 +78,7 @@ class AffineScaler:
         with np.errstate(over="ignore"):
             rows = np.multiply(scaled, self.scale.astype(dtype), dtype=dtype)
             rows += self.center.astype(dtype)
-        # Rounding must not lead out of what scaled rows were cut to.
+        # Rounding must not move values beyond the limits.
         return rows if self.limits is None else rows.clip(*self.limits, out=rows)
 
 
@@ -91,7 +91,7 @@ class TransformerScaler:
     limits: None = None
 
     def bounds(self) -> None:
-        """None are known."""
+        """No limits are known."""
 
     def widened(self, chunks: Iterable[Any]) -> "TransformerScaler":
         return self
@@ -110,7 +110,7 @@ Scaler = AffineScaler | TransformerScaler
 
 @dataclass
 class _Values:
-    """Up to ``FEW_VALUES`` + 1 values of each feature, (those, n_features); NaN if fewer."""
+    """Up to ``FEW_VALUES`` + 1 different values of each feature; the rest is NaN."""
 
     known: np.ndarray | None = None
 
@@ -123,7 +123,7 @@ class _Values:
         if self.known is None:
             self.known = np.full((FEW_VALUES + 1, rows.shape[1]), np.nan)
         for start in range(0, len(rows), _BLOCK_ROWS):
-            few = self.few  # Of most features, the first block has too many.
+            few = self.few  # Most features have too many values in the first block.
             if not few.any():
                 return
             values = np.vstack([self.known[:, few], rows[start : start + _BLOCK_ROWS, few]])
@@ -135,7 +135,7 @@ class _Values:
 
 @dataclass
 class _Summary:
-    """Weighted count, mean, variance, minimum, maximum and, if they are few, values."""
+    """Weighted count, mean, variance, minimum, maximum and, if there are few, all values."""
 
     shift: np.ndarray | None = None
     count: Any = 0.0
@@ -153,7 +153,7 @@ class _Summary:
         self.low = np.minimum(self.low, low.min(axis=0))
         self.high = np.maximum(self.high, high.max(axis=0))
         if self.shift is None:
-            # Any value near the data keeps the difference of squares exact.
+            # Subtracting any value near the data keeps the difference of squares exact.
             self.shift = np.where(np.isfinite(self.low), self.low, 0.0).astype(np.float64)
         rows = np.subtract(rows, self.shift, dtype=np.float64)
         weight = np.ones((len(rows), 1)) if weights is None else weights[:, None]
@@ -174,15 +174,15 @@ class _Summary:
     def variance(self) -> np.ndarray:
         count = np.maximum(self.count, np.finfo(float).tiny)
         variance = self.squares / count - (self.total / count) ** 2
-        # Below rounding of the sums it is zero.
+        # A variance below the rounding error of the sums is zero.
         return np.where(variance > 1e-14 * self.squares / count, variance, 0.0)
 
 
 def _where_positive(scale: np.ndarray, center: np.ndarray) -> np.ndarray:
-    """The scale, where there is one; for constant features a millionth of their size, at least one.
+    """The scale; for constant features a millionth of their size, at least one.
 
-    Else the rounding of a large constant, given in another precision, would be
-    a large scaled value.
+    Otherwise a large constant in another precision would have a rounding error that is
+    large after scaling.
     """
     constant = ~(np.isfinite(scale) & (scale > 0))
     return np.where(constant, np.maximum(1.0, np.abs(center) * 2.0**-20), scale)
@@ -193,7 +193,7 @@ def _standard(summary: _Summary, rows: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _common(summary: _Summary, rows: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Own centers, one scale: the root of the mean variance."""
+    """A center for each feature, one scale for all: the root of the mean variance."""
     mean = summary.mean
     return mean, np.full_like(mean, np.sqrt(summary.variance.mean()))
 
@@ -204,21 +204,21 @@ def _minmax(summary: _Summary, rows: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _robust(summary: _Summary, rows: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Median and interquartile range, of all rows at once; weights do not count."""
+    """Median and interquartile range, of all rows at once; weights are ignored."""
     everything = np.vstack(list(rows()))
     missing_columns = np.isnan(everything).all(axis=0)
     everything[:, missing_columns] = 0.0
     low, median, high = np.nanpercentile(everything.astype(np.float64), [25, 50, 75], axis=0)
-    # Where half of the values are equal, the standard deviation is all there is.
+    # Where half of the values are equal and the range is zero, use the standard deviation.
     return median, np.where(high > low, high - low, np.sqrt(summary.variance))
 
 
 def _mixed(summary: _Summary, rows: Any) -> tuple[np.ndarray, np.ndarray]:
-    """As "standard"; features of few values are put on their range.
+    """Like "standard", but divide features of few values by half of their range.
 
-    A flag that is set in one row of a thousand has a standard deviation of .03: in units
-    of that, each row that has it set would be unlike all others. In half of its range, it
-    counts as much as a flag that is set in half of the rows.
+    A flag that is set in one row of a thousand has a standard deviation of .03. Divided by
+    this, it would make each row that has it set unlike all others. Divided by half of its
+    range, it counts as much as a flag that is set in half of the rows.
     """
     mean, deviation = _standard(summary, rows)
     return mean, np.where(summary.values.few, (summary.high - summary.low) / 2, deviation)
@@ -263,7 +263,7 @@ def _fit_transformer(scaling: Any, rows: np.ndarray) -> TransformerScaler:
 
 
 def needs_all_rows(scaling: Any) -> bool:
-    """Whether :func:`fit_scaler` holds all rows at once."""
+    """Whether :func:`fit_scaler` holds all rows in memory at once."""
     return scaling is not None and (not isinstance(scaling, str) or scaling == "robust")
 
 
@@ -280,13 +280,13 @@ def fit_scaler(
     ----------
     scaling : {"auto", "standard", "common", "minmax", "robust", "mixed", None} or transformer
     chunks : callable
-        Gives, each time it is called, the rows and their weights in chunks.
+        Each call gives the rows and their weights in chunks.
     bounded : bool
         The loss needs targets in [0, 1]: "auto" becomes "minmax".
     unlike : str
-        What else "auto" becomes where features do not look like pixels.
+        The scaling that "auto" becomes if features do not look like pixels.
     limited : bool
-        Whether to keep the limits of features that do, with "auto".
+        Whether "auto" keeps the limits of features that look like pixels.
     """
     if scaling is not None and not isinstance(scaling, str):
         everything = np.vstack([rows for rows, _ in chunks()]).astype(np.float64)
@@ -322,10 +322,10 @@ def fit_pixel_scaler(
     bounded: bool,
     n_channels: int,
 ) -> Scaler:
-    """One center and one scale a channel for all pixels: the same wherever an image lies.
+    """Fit one center and one scale per channel, which are the same for all pixels.
 
-    Parameters are those of :func:`fit_scaler`; the pixels of a row stand one after
-    another, channels last.
+    The parameters are those of :func:`fit_scaler`. A row holds one pixel after another,
+    channels last.
     """
     if scaling is not None and not isinstance(scaling, str):
         raise ValueError(

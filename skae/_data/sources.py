@@ -1,4 +1,4 @@
-"""Rows that stay where they are until they are read: mapped files, and what slices like them."""
+"""Rows that are read only when needed: mapped files, and objects that slice like them."""
 
 import math
 import mmap
@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-# Bytes of rows that one read is worth.
+# Bytes of rows to read at once.
 _READ_BYTES = 1 << 20
 
 
 class Source:
-    """Rows of a file or store, read slice by slice; images come flattened.
+    """Rows of a file or store, read slice by slice; images are flattened.
 
-    Reads are whole blocks of ``read_length`` rows, of which the last is kept: a store of
-    compressed chunks then takes each apart once.
+    Reads are whole blocks of ``read_length`` rows, and the last block is kept. So a store of
+    compressed chunks decompresses each chunk once.
 
     Parameters
     ----------
     data : object
-        With ``shape``, ``dtype`` and slices of consecutive rows.
+        Has ``shape``, ``dtype`` and slices of consecutive rows.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Source:
         return self.shape[0]
 
     def __getitem__(self, part: Any) -> Any:
-        """Rows of a slice or of sorted indices, or lazily those of a mask."""
+        """Rows of a slice or of sorted indices; for a mask, a source that reads them later."""
         if isinstance(part, slice):
             return self._slice(*part.indices(len(self))[:2])
         part = np.asarray(part)
@@ -75,7 +75,7 @@ class Source:
 
     def _block(self, first: int) -> np.ndarray:
         if self._kept is None or self._kept[0] != first:
-            # The old one goes first.
+            # Free the old block before the next one is read.
             self._kept = None
             self._kept = first, self._read(first, min(first + self.read_length, len(self)))
         return self._kept[1]
@@ -107,10 +107,10 @@ class _Subset(Source):
 
 
 class _Mapped:
-    """The file under a memory map, by positional reads.
+    """The file behind a memory map, read by position.
 
-    They read whole blocks without page faults, and a file that was cut short is an error,
-    not the end of the process.
+    Such reads take whole blocks without page faults, and if the file was cut short, they raise
+    an error instead of ending the process.
     """
 
     def __init__(self, array: np.memmap, position: int):
@@ -121,7 +121,7 @@ class _Mapped:
 
     @classmethod
     def of(cls, data: Any) -> Any:
-        """``data``, or the file under it where that can be read."""
+        """The file behind ``data`` if it can be read, else ``data`` itself."""
         position = _position(data)
         if position is None:
             return data
@@ -134,7 +134,7 @@ class _Mapped:
                 f"The file {data.filename} is shorter than the {data.nbytes} bytes of X: it was "
                 f"cut after it was mapped. Map it again."
             )
-        # Another file may stand there by now.
+        # By now, another file may have this name.
         ends = [slice(0, 1), slice(len(data) - 1, len(data))]
         same = all(mapped[end].tobytes() == np.asarray(data[end]).tobytes() for end in ends)
         return mapped if same else data
@@ -152,10 +152,10 @@ class _Mapped:
 
 
 def source_of(X: Any) -> Source | None:
-    """A source for what is sliced by rows but is not in memory, else None.
+    """A source if ``X`` can be sliced by rows but is not in memory, else None.
 
-    That is a memory map, and what has ``shape``, ``dtype`` (NumPy's) and slices, but is no
-    array, sparse matrix or frame.
+    Such an ``X`` is a memory map, or an object that has ``shape``, a NumPy ``dtype`` and slices
+    but is not an array, sparse matrix or frame.
     """
     if isinstance(X, np.ndarray):
         is_source = isinstance(X, np.memmap)
@@ -168,14 +168,14 @@ def source_of(X: Any) -> Source | None:
 
 
 def _chunk_length(data: Any) -> int:
-    """Rows of the chunks in which a store keeps its data; one where it has none."""
+    """Rows per chunk of a store; one if it has no chunks."""
     chunks = getattr(data, "chunks", None) or (1,)
     rows = max(chunks[0]) if isinstance(chunks[0], tuple) else chunks[0]
     return max(1, min(int(rows), data.shape[0]))
 
 
 def _position(data: Any) -> int | None:
-    """Where in its file a memory map begins; None where reads would not find the same."""
+    """Where in its file a memory map begins; None if reads could give other values."""
     if not isinstance(data, np.memmap) or data.filename is None or data.mode == "c":
         return None
     base: Any = data
@@ -183,7 +183,7 @@ def _position(data: Any) -> int | None:
         base = base.base
     if not isinstance(base, mmap.mmap) or not data.flags.c_contiguous or not hasattr(os, "preadv"):
         return None
-    # The offset is that of the whole map, also where `data` is a part of it.
+    # The offset is that of the whole map, even if `data` is only a part of it.
     first = data.offset - data.offset % mmap.ALLOCATIONGRANULARITY
     start = np.frombuffer(base, dtype=np.uint8).__array_interface__["data"][0]
     return first + data.__array_interface__["data"][0] - start

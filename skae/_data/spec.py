@@ -22,7 +22,7 @@ class InputSpec:
     as_rows : bool
         Whether the images were given as rows.
     is_patch : bool
-        Whether it is a patch of larger images.
+        Whether a row is a patch of a larger image.
     """
 
     n_features: int
@@ -55,7 +55,7 @@ class InputSpec:
 
     @property
     def caller_shape(self) -> tuple[int, ...]:
-        """Shape of one sample as the training data had it."""
+        """Shape of one sample in the training data."""
         if self.as_rows or self.image_shape is None:
             return (self.n_features,)
         return self.image_shape
@@ -66,7 +66,7 @@ def with_channels(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def sizes_of(name: str, value: Any) -> tuple[int, ...]:
-    """A tuple of positive integers from a parameter; an integer alone is a tuple of one."""
+    """A tuple of positive integers from a parameter; a single integer becomes a tuple of one."""
     sizes = (value,) if isinstance(value, Integral) else tuple(value)
     for size in sizes:
         if not isinstance(size, Integral) or isinstance(size, (bool, np.bool_)) or size < 1:

@@ -1,4 +1,4 @@
-"""Rows that are too many for memory: blocks of them in a buffer, while the next ones are read."""
+"""Rows that do not fit into memory: a buffer holds some blocks while the next ones are read."""
 
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,26 +24,26 @@ from skae._data.sources import Source
 from skae._runtime.device import fits
 from skae._runtime.randomness import SCALING_STREAM, generator, mix, subsamples
 
-# Bytes of scaled rows in a buffer. There are two: one that is trained on, and one that is
-# being filled. What fits into both is loaded.
+# Bytes of scaled rows in a buffer. There are two buffers: one is trained on while the other is
+# filled. Data that fit into both are loaded as a whole.
 SHUFFLE_BUFFER = 1 << 28
 
-# Blocks that a buffer holds at least, twice those that are to be mixed: the last one of an
-# epoch may be filled by half.
+# Fewest blocks that a buffer can hold. It is twice the number of blocks to mix, because the
+# last buffer of an epoch may be only half full.
 _BLOCKS = 128
 
-# Bytes of indices, weights and losses that training needs for a row of each member.
+# Bytes of indices, weights and losses that training needs per row and member.
 _ROW_BYTES = 64
 
-# Blocks that a sample of rows is taken from, at least.
+# Fewest blocks from which a sample of rows is taken.
 _SAMPLED_BLOCKS = 256
 
-# Values of the sample that quartiles, or a transformer of scikit-learn, are taken from.
+# Values in the sample on which quartiles, or a transformer of scikit-learn, are fitted.
 _SCALING_VALUES = 1 << 22
 
 
 def block_length(X: Any, dtype: torch.dtype, n_members: int) -> int | None:
-    """Rows of a block, of a source that is too large to be loaded; None for all else."""
+    """Rows per block, for a source that is too large to be loaded; None for other data."""
     if not isinstance(X, Source):
         return None
     capacity = _capacity(X.shape[1], dtype, n_members)
@@ -51,7 +51,7 @@ def block_length(X: Any, dtype: torch.dtype, n_members: int) -> int | None:
 
 
 def sample_rows(n_rows: int, size: int, length: int | None, seed: int, stream: int) -> Tensor:
-    """Sorted indices of ``size`` random rows; with a ``length``, about as many of a few blocks."""
+    """Sorted indices of ``size`` random rows; with a ``length``, about as many from some blocks."""
     if length is None or size >= n_rows:
         return subsamples(n_rows, size, (seed,), stream)[0]
     rng = generator(seed, stream)
@@ -66,7 +66,7 @@ def sample_rows(n_rows: int, size: int, length: int | None, seed: int, stream: i
 def sampled(
     X: Any, weights: np.ndarray | None, size: int, length: int | None, seed: int, stream: int
 ) -> tuple[Any, np.ndarray | None]:
-    """The rows of :func:`sample_rows` with their weights; all as they are, if they are few."""
+    """The rows of :func:`sample_rows` with their weights; all rows unchanged if there are few."""
     some = sample_rows(X.shape[0], size, length, seed, stream).numpy()
     if len(some) == X.shape[0]:
         return X, weights
@@ -76,7 +76,7 @@ def sampled(
 def scaling_sample(
     X: Any, weights: np.ndarray | None, length: int | None, seed: int
 ) -> tuple[Any, np.ndarray | None]:
-    """Rows and weights for a scaling that holds all its rows at once: some, if too many."""
+    """Rows and weights for a scaling that holds all rows at once; a sample if they are too many."""
     if length is None:
         return X, weights
     size = max(_SAMPLED_BLOCKS, _SCALING_VALUES // X.shape[1])
@@ -84,15 +84,15 @@ def scaling_sample(
 
 
 def _capacity(n_features: int, dtype: torch.dtype, n_members: int) -> int:
-    """Rows of a buffer."""
+    """How many rows a buffer holds."""
     return max(1, SHUFFLE_BUFFER // (n_features * dtype.itemsize + n_members * _ROW_BYTES))
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """Blocks of consecutive rows, and which of them are each member's own.
+    """Blocks of consecutive rows, and which rows are each member's own.
 
-    A member leaves out a run of rows in every block, each at a random place.
+    In every block, a member leaves out a run of rows at a random place.
     """
 
     n_rows: int
@@ -114,7 +114,7 @@ class Blocks:
         return stops * self.n_own // self.n_rows - starts * self.n_own // self.n_rows
 
     def own(self, blocks: Tensor) -> Tensor:
-        """A member's own rows (K, m), by their places among the rows of these blocks."""
+        """Each member's own rows (K, m), as places among the rows of these blocks."""
         starts, stops = self.bounds(blocks)
         lengths, counts = stops - starts, self.counts(blocks)
         block = torch.arange(len(blocks)).repeat_interleave(counts)
@@ -123,7 +123,7 @@ class Blocks:
         return places.add_((lengths.cumsum(0) - lengths)[block])
 
     def owns(self, rows: Tensor) -> Tensor:
-        """Whether rows are a member's own, (K, len(rows))."""
+        """Whether the rows are each member's own, (K, len(rows))."""
         blocks = rows // self.length
         starts, stops = self.bounds(blocks)
         places = (rows - starts - self._shifts(blocks)).remainder_(stops - starts)
@@ -135,9 +135,9 @@ class Blocks:
 
 
 class StreamedRows(Rows):
-    """Scaled training rows, of which a window at a time is there.
+    """Scaled training rows, of which one window at a time is in memory.
 
-    Rows that were carried over from the window before come first in it.
+    Rows carried over from the previous window come first in the window.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class StreamedRows(Rows):
         self._X, self._scaler, self._length = X, scaler, length
         self._weights = None if weights is None else weights / weights.mean()
         self._n_blocks = max(1, _capacity(n_features, dtype, n_members) // length)
-        # What is carried over has a place of its own: up to a batch of each member, and a row.
+        # Rows carried over have a place of their own: up to a batch and a row for each member.
         self.n_carried = n_members * (batch_size + 1)
         size = self.n_carried + self._n_blocks * length
         self._buffers: list[dict[str, Tensor]] = []
@@ -189,7 +189,7 @@ class StreamedRows(Rows):
         return self is other
 
     def known_by(self) -> Tensor:
-        """Of some rows: to read them all takes as long as an epoch."""
+        """Values of some rows only, because reading all takes as long as an epoch."""
         some, _ = scaling_sample(self._X, None, self._length, 0)
         return torch.from_numpy(np.asarray(some[:], dtype=np.float64))
 
@@ -201,14 +201,14 @@ class StreamedRows(Rows):
             self._scaler.transform(rows, scaled)
             low = np.fmin(low, np.fmin.reduce(scaled))
             high = np.fmax(high, np.fmax.reduce(scaled))
-        # A feature that is always missing has none.
+        # A feature that is always missing has no range; it gets zeros.
         bounds = [torch.from_numpy(np.nan_to_num(bound)) for bound in (low, high)]
         return bounds[0].to(self.device), bounds[1].to(self.device)
 
     def windows(self, blocks: Tensor) -> Generator[Tensor]:
-        """Show the rows of all these blocks, window by window; yields the blocks in each.
+        """Show the rows of these blocks window by window, and yield the blocks in each window.
 
-        They stand from ``n_carried`` on, in the order of the file.
+        Their rows start at place ``n_carried``, in the order of the file.
         """
         n_windows = -(-len(blocks) // self._n_blocks)
         parts = [part.sort().values for part in blocks.tensor_split(n_windows)]
@@ -223,7 +223,7 @@ class StreamedRows(Rows):
                 yield part
 
     def carry(self, index: Tensor) -> None:
-        """Rows of this window that are to come first in the next one."""
+        """Carry rows of this window over to the start of the next one."""
         parts = {name: getattr(self, name) for name in self._buffers[0]}
         self._carried = {name: part[index.to(part.device)] for name, part in parts.items()}
 
@@ -261,7 +261,7 @@ def scaled_rows(
     n_members: int,
     batch_size: int,
 ) -> Rows:
-    """The rows to train on, loaded, or in blocks of a ``length``."""
+    """The rows to train on: loaded, or in blocks if a ``length`` is given."""
     if length is None:
         return load_rows(X, weights, scaler, dtype, device, keyed)
     return StreamedRows(X, weights, scaler, dtype, device, keyed, length, n_members, batch_size)

@@ -10,7 +10,7 @@ from torch import nn
 # Rows or images: an array, lists, a sparse matrix, a data frame, or a file that is sliced by rows.
 MatrixLike: TypeAlias = Any
 
-# What comes back: an array, or a data frame where the caller has or asks for one.
+# Results: an array, or a data frame if the caller has or asks for one.
 Output: TypeAlias = Any
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
@@ -19,5 +19,5 @@ RandomState: TypeAlias = int | np.random.RandomState | None
 
 Auto: TypeAlias = Literal["auto"]
 
-# From the shape of one input and the number of latents to an encoder and a decoder.
+# Takes the shape of one input and the number of latents; returns an encoder and a decoder.
 NetworkBuilder: TypeAlias = Callable[[tuple[int, ...], int], tuple[nn.Module, nn.Module]]
