@@ -14,8 +14,8 @@ _ONE_THREAD_FLOPS = 2e7
 
 _EXACT_ROWS = 256
 
-# glibc's malloc maps a large block each time it is asked for one, until one of at most 32 MB
-# has been freed: then it keeps up to twice that size for the next.
+# glibc's malloc maps new memory for every large block, until a block of at most 32 MB has been
+# freed. From then on it keeps up to twice that size for the next blocks.
 _MALLOC_KEEPS = 1 << 23
 
 _DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}
@@ -34,12 +34,12 @@ def available_devices() -> list[str]:
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device that ``name`` stands for; ``"auto"`` is the best one there is.
+    """The device that ``name`` stands for; ``"auto"`` is the best one available.
 
     Raises
     ------
     ValueError
-        When the name is unknown or the device absent.
+        If the name is unknown or the device absent.
     """
     present = available_devices()
     if name == "auto":
@@ -75,10 +75,10 @@ def resolve_precision(precision: str, device: torch.device) -> tuple[torch.dtype
 
 
 def trains_exactly(n_rows: int, batch_size: int, device: torch.device) -> bool:
-    """Whether to train in float64: rows of one small batch, where it costs next to nothing.
+    """Whether to train in float64: if all rows fit into one small batch, where it costs little.
 
-    Training on the whole data at each step does not depend on their order, and
-    a weight of two is a row given twice; float64 keeps it so after rounding.
+    When each step uses all rows, training does not depend on their order, and a
+    weight of two equals a row given twice. In float64 this stays true after rounding.
     """
     return device.type == "cpu" and n_rows <= min(batch_size, _EXACT_ROWS)
 
@@ -96,16 +96,16 @@ def has_fused_optimizers(device: torch.device) -> bool:
 
 
 def pinned_for(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The tensor in memory from which it is copied to the device without waiting."""
+    """The tensor, in memory that can be copied to the device without waiting."""
     return tensor.pin_memory() if device.type == "cuda" else tensor
 
 
 @contextmanager
 def computing(device: torch.device, flops: float) -> Iterator[None]:
-    """Compute in a neutral setting, and put the caller's back.
+    """Compute with neutral settings, and restore the caller's afterwards.
 
     Inside, gradients are not recorded unless ``torch.enable_grad`` asks for it,
-    autocast is off, and work of few ``flops`` a call runs on one thread. The
+    autocast is off, and work of few ``flops`` per call runs on one thread. The
     number of threads never changes a result, only its time.
     """
     threads = torch.get_num_threads()
@@ -114,8 +114,8 @@ def computing(device: torch.device, flops: float) -> Iterator[None]:
         torch.no_grad(),
         torch.autocast(device.type, enabled=False),
     ):
-        # Freed at once, never touched: a microsecond, against page faults in every batch
-        # that made scoring half as fast.
+        # Freed at once and never touched. This takes a microsecond, and avoids page faults in
+        # every batch that made scoring half as fast.
         torch.empty(_MALLOC_KEEPS, dtype=torch.uint8)
         try:
             if flops < _ONE_THREAD_FLOPS and threads > 1:

@@ -1,7 +1,7 @@
 """Local randomness: seeds, generators and a table of random rows.
 
-Nothing here reads or moves the global random state of NumPy or torch, except
-:func:`isolated_globals`, which puts torch's back.
+Nothing here reads or changes the global random state of NumPy or torch, except
+:func:`isolated_globals`, which restores torch's.
 """
 
 import math
@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# User modules draw from torch's global generator; only one may do so at a time,
-# else two threads would mix their draws.
+# User modules draw from torch's global generator. Only one thread may use it at a
+# time, because two threads would mix their draws.
 _GLOBAL_GENERATOR = threading.RLock()
 
 
 def _unlocked_after_fork() -> None:
-    """The thread that held the lock does not survive a fork; its child would wait for ever."""
+    """A thread that holds the lock does not survive a fork; the child would wait forever."""
     global _GLOBAL_GENERATOR
     _GLOBAL_GENERATOR = threading.RLock()
 
@@ -28,10 +28,10 @@ def _unlocked_after_fork() -> None:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_unlocked_after_fork)
 
-# Streams of a seed; an estimator's epoch e draws from stream EPOCH_STREAM + e, so
-# that training goes on after a pickle without a generator's state.
+# Streams of a seed. Epoch e of an estimator draws from stream EPOCH_STREAM + e, so that
+# training can continue after unpickling without the state of a generator.
 WEIGHTS_STREAM, SPLIT_STREAM, NOISE_STREAM, TABLE_STREAM, EPOCH_STREAM = range(5)
-# These lie beyond any epoch.
+# These streams lie beyond those of all epochs.
 MEMBER_STREAM, SUBSAMPLE_STREAM, SCORE_STREAM, SCALING_STREAM = range(2**40, 2**40 + 4)
 START_STREAM, DENSITY_STREAM = range(2**40 + 4, 2**40 + 6)
 
@@ -41,8 +41,8 @@ _MIX_2 = 0x94D049BB133111EB - (1 << 64)
 
 
 def draw_seed(random_state: "int | np.random.RandomState | None") -> int:
-    """A seed below 2**31: fixed for an integer, drawn from a ``RandomState``,
-    fresh entropy for None (the global state is left alone)."""
+    """A seed below 2**31: fixed for an integer, drawn from a ``RandomState``, or from
+    fresh entropy for None (the global state is not used)."""
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0] >> 1)
     if isinstance(random_state, np.random.RandomState):
@@ -57,14 +57,14 @@ def generator(seed: int, stream: int) -> torch.Generator:
 
 
 def member_seeds(seed: int, n_members: int) -> tuple[int, ...]:
-    """One seed a member; the first is the seed itself."""
+    """One seed per member; the first one is ``seed`` itself."""
     rng = generator(seed, MEMBER_STREAM)
     others = torch.randint(2**31, (n_members - 1,), generator=rng)
     return (seed, *others.tolist())
 
 
 def subsamples(n: int, size: int, seeds: tuple[int, ...], stream: int = SUBSAMPLE_STREAM) -> Tensor:
-    """Indices (K, size) of rows drawn for each seed, in order; those that it is trained on."""
+    """Sorted indices (K, size) of rows drawn per seed; by default, its member's training rows."""
     if size >= n:
         return torch.arange(n).expand(len(seeds), n)
     drawn = [torch.randperm(n, generator=generator(seed, stream))[:size] for seed in seeds]
@@ -73,7 +73,7 @@ def subsamples(n: int, size: int, seeds: tuple[int, ...], stream: int = SUBSAMPL
 
 @contextmanager
 def isolated_globals(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generator for the block, for code that knows no other.
+    """Seed torch's global generator in a block, for code that uses no other.
 
     The default dtype is float32 inside, so that such code draws the same numbers
     whatever the caller's default is.
@@ -93,7 +93,7 @@ def isolated_globals(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def mix(keys: Tensor, salt: Tensor | int) -> Tensor:
-    """Hash int64 ``keys`` with a salt: the finaliser of SplitMix64."""
+    """Hash int64 ``keys`` with a salt: the finalizer of SplitMix64."""
     mixed = (keys + salt) * _MIX_1
     mixed ^= mixed >> 29
     mixed *= _MIX_2
@@ -111,9 +111,9 @@ class RandomTable:
     Parameters
     ----------
     values : Tensor of shape (SIZE,)
-        What the table holds, already random.
+        The random values that the table holds.
     width : int
-        The widest row that will be asked for.
+        Width of the widest row that will be asked for.
     """
 
     SIZE = 1 << 20
@@ -122,7 +122,7 @@ class RandomTable:
         self._values = torch.cat([values, values[:width]])
 
     def rows(self, offsets: Tensor, out: Tensor) -> Tensor:
-        """Gather one window an offset into ``out`` of shape (len(offsets), width)."""
+        """Gather one window per offset into ``out`` of shape (len(offsets), width)."""
         windows = self._values.as_strided((self.SIZE, out.shape[1]), (1, 1))
         return torch.index_select(windows, 0, offsets, out=out)
 
@@ -135,7 +135,7 @@ def table_offsets(keys: Tensor, salt: Tensor | int) -> Tensor:
 def spread_normal(n: int, width: int) -> Tensor:
     """Rows of standard normal numbers, (n, width), float64, always the same ones.
 
-    From a Sobol sequence: spread evenly, so that few of them average well.
+    They come from a Sobol sequence, which spreads them evenly, so that few rows average well.
     """
     uniform = torch.quasirandom.SobolEngine(width, scramble=True, seed=0).draw(
         n, dtype=torch.float64

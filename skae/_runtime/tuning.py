@@ -1,7 +1,7 @@
-"""Every number that decides quality, in one table.
+"""Every number that affects the quality of results, in one table.
 
 docs/defaults.md ("Numbers inside") has a row for each: its value, what it decides and what it
-was chosen by. Numbers that only decide about memory or speed stay where they are used.
+was chosen by. Numbers that affect only memory or speed are defined where they are used.
 """
 
 # Sizes: latents and layers that "auto" stands for.
@@ -25,12 +25,12 @@ ADAM_BETAS, SGD_MOMENTUM = (0.9, 0.999), 0.9
 BOUNDED_FROM = 0.9
 DISPERSION_RATE = 0.02
 
-# PCA's start.
+# Networks that start as PCA.
 START_ROWS = 4096
 UNITS_BESIDE_PCA = 0.1
 AXES_THAT_MAY_FILL_A_LAYER = 32
 
-# Scaling: values of a flag, a count or a grade at most.
+# Scaling: most values that a flag, a count or a grade takes.
 FEW_VALUES = 32
 
 # Detectors: members, rows of each, and their rate on images.
@@ -73,7 +73,7 @@ HOLE_STEPS, HOLE_STEP, HOLE_MOMENTUM = 6, 0.36, 0.5
 DENSITY_ROWS = 20_000
 MIXTURE_SIZES, ROWS_OF_A_COMPONENT = (1, 2, 3, 5, 10, 20, 40, 80), 10
 
-# Codecs: the error that step="auto" adds, and the training on.
+# Codecs: the error that step="auto" adds, and the further training.
 ROUNDING_SHARE = 0.25
 CODEC_RATE, CODEC_DENSITY_RATE = 5e-4, 1e-2
 CODEC_UPDATES, CODEC_FEWEST_EPOCHS, CODEC_MOST_EPOCHS = 2000, 10, 200
