@@ -1,7 +1,7 @@
 """Integers as bytes: a table of frequencies for each column, and a range coder.
 
-Nothing here but integers once the tables stand: what is decoded is the same on every
-machine. The coder is constriction's range coder (Bamler, "Understanding entropy coding
+Once the tables are made, all arithmetic is on integers, so that every machine decodes the
+same. The coder is constriction's range coder (Bamler, "Understanding entropy coding
 with asymmetric numeral systems", 2022; Martin, "Range encoding", 1979).
 """
 
@@ -12,10 +12,10 @@ import numpy as np
 
 from skae._runtime.tuning import TABLE_PRIOR_ROWS
 
-# Sum of the frequencies in a table: as many as the coder tells apart.
+# Sum of the frequencies in a table, equal to the resolution of the coder.
 _TOTAL = 1 << 24
 
-# Most entries of a table. Of columns that spread wider, the low bits are coded as they are.
+# Most entries of a table. If a column spreads wider, its low bits are coded as they are.
 _MOST_ENTRIES = 1 << 11
 _MOST_LOW_BITS = 20
 
@@ -30,11 +30,11 @@ class Table:
     Attributes
     ----------
     low : int
-        The first entry: the value without its low bits.
+        Value of the first entry, without its low bits.
     n_low_bits : int
-        How many bits are coded as they are.
+        Number of low bits, which are coded as they are.
     frequencies : ndarray of int64
-        Positive, ``_TOTAL`` in all; the last is that of all other values, the escape's.
+        Positive, with the sum ``_TOTAL``; the last, the escape, is for all other values.
     """
 
     low: int
@@ -46,27 +46,27 @@ class Table:
         return len(self.frequencies) - 1
 
     def symbols(self, values: np.ndarray) -> np.ndarray:
-        """Entries of integers."""
+        """The entry of each integer."""
         high = values >> self.n_low_bits
         inside = (high >= self.low) & (high < self.low + self.escape)
         return np.where(inside, high - self.low, self.escape).astype(np.int32)
 
     def bits(self, values: np.ndarray) -> np.ndarray:
-        """What each integer takes."""
+        """How many bits each integer takes."""
         bits = -np.log2(self.frequencies / _TOTAL) + self.n_low_bits
         bits[self.escape] += 64
         return bits[self.symbols(values)]
 
     @property
     def model(self) -> Any:
-        """The coder's model. Its arithmetic is that of exact integers."""
+        """The coder's model. Its arithmetic is exact on integers."""
         return constriction().stream.model.Categorical(
             self.frequencies.astype(np.float64), perfect=False
         )
 
 
 def fit_table(values: np.ndarray) -> Table:
-    """Count integers, and add a few of a geometric density for those that did not occur."""
+    """Count integers, and add a small geometric density for those that did not occur."""
     spread = np.abs(values - int(np.median(values))).mean()
     reach = int(values.max()) - int(values.min()) + 2 * (int(4.0 * spread) + 8)
     n_low_bits = min(max(0, (reach // _MOST_ENTRIES).bit_length()), _MOST_LOW_BITS)
@@ -88,7 +88,7 @@ def fit_table(values: np.ndarray) -> Table:
 
 
 def _normalized(counts: np.ndarray) -> np.ndarray:
-    """Positive integers in the proportion of counts, ``_TOTAL`` in all."""
+    """Positive integers in proportion to the counts, with the sum ``_TOTAL``."""
     room = _TOTAL - len(counts)
     frequencies = 1 + np.floor(counts * (room / counts.sum())).astype(np.int64)
     frequencies[np.argmax(frequencies)] += _TOTAL - frequencies.sum()
@@ -96,7 +96,7 @@ def _normalized(counts: np.ndarray) -> np.ndarray:
 
 
 class PackedTables(NamedTuple):
-    """Tables as arrays of integers: one entry a table, and the frequencies of all."""
+    """Tables as arrays of integers: one entry per table, and the frequencies of all tables."""
 
     low: np.ndarray
     n_low_bits: np.ndarray
@@ -118,7 +118,7 @@ def unpack(packed: PackedTables) -> list[Table]:
     Raises
     ------
     ValueError
-        If these are no tables that a coder could use.
+        If a coder could not use the tables.
     """
     low, n_low_bits, lengths, frequencies = packed
     ends = np.cumsum(lengths)
@@ -164,7 +164,7 @@ def decode_columns(data: bytes, n_rows: int, tables: list[Table]) -> np.ndarray:
     decoder = constriction().stream.queue.RangeDecoder(words)
     escaped = np.frombuffer(data, "<i8", offset=end).astype(np.int64)
     columns = np.empty((n_rows, len(tables)), dtype=np.int64)
-    # The decoder reports bytes that no encoder wrote by an AssertionError.
+    # The decoder raises an AssertionError for bytes that no encoder wrote.
     try:
         for j, table in enumerate(tables):
             columns[:, j], n_used = _decode_column(decoder, n_rows, table, escaped)
@@ -197,7 +197,7 @@ def _uniform(n_bits: int) -> Any:
 
 
 def constriction() -> Any:
-    """The library; it is optional."""
+    """The optional library of the coder."""
     try:
         import constriction
     except ImportError as error:

@@ -1,10 +1,10 @@
-"""From latents to integers and back, with one step for all of them.
+"""From latents to integers and back, with the same step for all latents.
 
-An error of the latents matters by what the decoder makes of it. To first order that is
-the metric ``G``, the mean of ``J.T @ J`` over the decoder's Jacobians ``J``. A linear map
-turns the latents into coordinates in which ``G`` is the identity and which are
-uncorrelated: there one step serves all of them, and the error of a row is the error
-of its coordinates. For PCA the map is a rotation: this is transform coding (Goyal,
+An error of the latents matters through the error of the decoded row. To first order, the
+metric ``G`` measures this: the mean of ``J.T @ J`` over the decoder's Jacobians ``J``. A
+linear map turns the latents into uncorrelated coordinates in which ``G`` is the identity.
+There, one step serves all coordinates, and the error of a row is the error of its
+coordinates. For PCA the map is a rotation, and the method is transform coding (Goyal,
 "Theoretical foundations of transform coding", 2001).
 """
 
@@ -16,14 +16,14 @@ from scipy import linalg
 
 from skae._coding.entropy import Table
 
-# Squared error, in steps, that one bit is worth: where the slopes of step ** 2 / 12 and of
-# -log2(step) balance.
+# Squared error, in steps, that one bit is worth. At this price, the slopes of step ** 2 / 12
+# and of -log2(step) balance.
 BIT_PRICE = np.log(2.0) / 6.0
 
-# Coordinates farther out than this many steps are cut off.
+# Coordinates are clipped to this many steps.
 _MOST = 2**30
 
-# Rows of one product: with others, other kernels might round otherwise.
+# Rows of each product. With other numbers of rows, other kernels might round differently.
 _ROWS = 64
 
 
@@ -44,12 +44,12 @@ class Quantizer:
     to_latents: np.ndarray
 
     def coordinates(self, latents: np.ndarray) -> np.ndarray:
-        """(n, n_coordinates), float64; their rounding is what is stored."""
+        """Coordinates (n, n_coordinates), float64; they are stored rounded to integers."""
         u = (latents.astype(np.float64) - self.center) @ self.to_coordinates
         return np.clip(u, -_MOST, _MOST)
 
     def latents(self, integers: np.ndarray) -> np.ndarray:
-        """(n, n_components), float64; a row's are the same in any batch."""
+        """Latents (n, n_components), float64; those of a row are the same in any batch."""
         padded = np.zeros((-(-len(integers) // _ROWS) * _ROWS, integers.shape[1]))
         padded[: len(integers)] = integers
         blocks = padded.reshape(-1, _ROWS, integers.shape[1])
@@ -60,8 +60,8 @@ class Quantizer:
 def rounded(u: np.ndarray, tables: list[Table]) -> np.ndarray:
     """Coordinates (n, d) as integers.
 
-    With tables, the next one towards zero is taken where it saves more bits than its error
-    costs.
+    With tables, the next integer towards zero is taken where the bits that it saves are worth
+    more than the error that it adds.
     """
     nearest = np.rint(u).astype(np.int64)
     if not tables:
@@ -86,7 +86,7 @@ def decoder_metric(
     latents : ndarray of shape (n, d)
         Where to take the Jacobian.
     weights : ndarray of shape (n_features,) or float
-        What an error of one in each feature counts.
+        How much an error of one in each feature counts.
     """
     n_latents = latents.shape[1]
     widths = 0.05 * latents.std(axis=0)
@@ -101,17 +101,17 @@ def decoder_metric(
 
 
 def fit_quantizer(latents: np.ndarray, metric: np.ndarray, step: float) -> Quantizer:
-    """The quantizer of a step, in units of the decoded rows.
+    """The quantizer for a ``step`` in units of the decoded rows.
 
-    Coordinates that move the decoded rows by less than a hundredth of a step are left out, but
-    for the first.
+    Except for the first, coordinates that move the decoded rows by less than a hundredth of a
+    step are left out.
     """
     center = latents.mean(axis=0, dtype=np.float64)
     covariance = np.atleast_2d(np.cov(latents, rowvar=False, dtype=np.float64))
     values, vectors = linalg.eigh(metric)
     kept = values > 1e-9 * values[-1]
     kept[-1] = True
-    # A decoder that does not move at all has no metric.
+    # The metric of a constant decoder is zero.
     roots = np.sqrt(values[kept]) if values[-1] > 0 else np.ones(1)
     variances, rotation = linalg.eigh(
         (roots * vectors[:, kept]).T @ covariance @ (vectors[:, kept] * roots)

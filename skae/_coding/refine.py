@@ -1,9 +1,9 @@
-"""Training on for a quantizer: least error at a price of bits.
+"""Further training for a quantizer: least error at a given price per bit.
 
 The integers are simulated (Ballé et al., "End-to-end optimized image compression",
-2017): the rate is that of coordinates with uniform noise added, under densities that are
-learned along, one for each coordinate; the decoder sees rounded coordinates, and the
-slope of the rounding is taken to be one.
+2017). The rate is that of coordinates with uniform noise added, under one density for each
+coordinate, which is learned at the same time. The decoder sees rounded coordinates, and
+the slope of the rounding is taken to be one.
 """
 
 import copy
@@ -38,7 +38,7 @@ from skae._training.plan import SCHEDULES
 
 
 def epochs_for(n_rows: int) -> int:
-    """What ``max_epochs="auto"`` stands for."""
+    """The value of ``max_epochs="auto"``."""
     return min(
         max(CODEC_FEWEST_EPOCHS, math.ceil(CODEC_UPDATES * CODEC_BATCH / n_rows)), CODEC_MOST_EPOCHS
     )
@@ -47,7 +47,7 @@ def epochs_for(n_rows: int) -> int:
 def first_density(u: Tensor) -> Tensor:
     """Mixtures of logistic densities for coordinates (n, d): a tensor of shape (3, d, k).
 
-    It holds the centers, the logarithms of the scales, and of the shares.
+    It holds the centers, the logarithms of the scales and the logarithms of the shares.
     """
     points = torch.linspace(0.1, 0.9, CODEC_LOGISTICS, dtype=u.dtype, device=u.device)
     center = u.quantile(points, dim=0).T
@@ -56,12 +56,12 @@ def first_density(u: Tensor) -> Tensor:
 
 
 def density_bits(density: Tensor, u: Tensor) -> Tensor:
-    """What the unit intervals around ``u`` (n, d) take."""
+    """How many bits the unit intervals around ``u`` (n, d) take."""
     center, log_scale, logit = density
     inverse = torch.exp(-log_scale.clamp(min=-4.0))
     low = (u[:, :, None] - center - 0.5) * inverse
     high = low + inverse
-    # Taken in the lower tail, where the difference is exact.
+    # Take the difference in the lower tail, where it is exact.
     side = torch.where(low + high > 0, -1.0, 1.0)
     mass = (torch.sigmoid(side * high) - torch.sigmoid(side * low)).abs()
     return -torch.log2((mass * functional.softmax(logit, -1)).sum(-1).clamp(min=1e-9))
@@ -70,19 +70,19 @@ def density_bits(density: Tensor, u: Tensor) -> Tensor:
 def refine(
     model: Model, quantizer: Quantizer, step: float, X: Any, n_epochs: int, seed: int
 ) -> Model:
-    """A copy of the model, trained on.
+    """A copy of the model, trained further.
 
     Parameters
     ----------
     model : Model
     quantizer : Quantizer
     step : float
-        The quantizer's, in units of the scaled rows.
+        The quantizer's step, in units of the scaled rows.
     X : array or CSR matrix of shape (n_samples, n_features)
         Training rows; NaN means missing.
     n_epochs : int
     seed : int
-        Of the order of the rows and the noise.
+        Seed of the order of the rows and of the noise.
     """
     model = copy.copy(model)
     model.network = _trainable(model.network)
@@ -103,7 +103,7 @@ def refine(
 
 
 def _trainable(network: Network) -> Network:
-    """A copy, in which no latent is dropped and no unit."""
+    """A copy in which no latent and no unit is dropped."""
     spec = network.spec
     if isinstance(spec, DenseSpec):
         spec = dataclasses.replace(spec, dropout=0.0, ordered=False)
@@ -158,7 +158,7 @@ class _Training:
     def _loss(
         self, rows: Tensor, noise: Tensor, output: Tensor, u: Tensor, density: Tensor
     ) -> Tensor:
-        """Bits a row, and the squared error in bits."""
+        """Bits per row, plus the squared error in bits."""
         error = self._link(output) - rows
         # A missing cell has no error.
         error = torch.where(rows.isnan(), 0.0, error).square().sum()

@@ -1,10 +1,9 @@
-"""Values as integers on a grid, coded by what is left of them after a prediction.
+"""Values as integers on a grid, coded as residuals of a prediction.
 
-What is decoded is the grid's value, whatever the prediction was. But encoder and decoder
-must predict the same integer, on any two machines, though their decoders' floats differ
-in the last bits. So the encoder chooses where to round: an offset at which no prediction
-lies near a border. Predictions are made in float64, and need not agree better than to
-``_TOLERANCE``.
+The decoded value is that of the grid, whatever the prediction was. But encoder and decoder
+must predict the same integer on any two machines, although floats differ there in the last
+bits. So the encoder chooses an offset for the rounding at which no prediction lies near a
+border. Predictions are made in float64, and need to agree only up to ``_TOLERANCE``.
 """
 
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 
 from skae._coding.entropy import Table, decode_columns, encode_columns, fit_table
 
-# Offsets to choose from, in parts of one, the first ones first.
+# Offsets to choose from, in sixteenths, in the order in which they are tried.
 _PARTS = 16
 _OFFSETS = sorted(range(_PARTS), key=lambda k: abs(k - _PARTS // 2))
 
@@ -65,7 +64,7 @@ def fit_grid(rows: np.ndarray, predictions: np.ndarray, steps: np.ndarray) -> Gr
 
 
 def grid_steps(max_error: Any, is_integer: np.ndarray, n_features: int) -> np.ndarray:
-    """The widest steps that keep the error: odd for integers, twice the error for others.
+    """The widest steps that keep the error: odd for integers, twice the error for floats.
 
     Raises
     ------
@@ -89,7 +88,7 @@ def integers_of(rows: np.ndarray, steps: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        If a value is missing, or too large for a grid so fine.
+        If a value is missing, or too large for such small steps.
     """
     scaled = rows / steps
     if not (np.abs(scaled) < _MOST).all():
@@ -101,7 +100,7 @@ def integers_of(rows: np.ndarray, steps: np.ndarray) -> np.ndarray:
 
 
 def _scaled(predictions: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    # A prediction that overflows predicts nothing.
+    # A prediction that overflows is useless, but must still become an integer.
     return np.nan_to_num(np.clip(predictions / steps, -_MOST, _MOST), nan=0.0)
 
 
@@ -110,7 +109,7 @@ def _rounded(predictions: np.ndarray, offset: int) -> np.ndarray:
 
 
 def _safe_offset(predictions: np.ndarray) -> int:
-    """The first offset at which no prediction is near a border; else the best of them."""
+    """The first offset at which no prediction is near a border; if none, the best one."""
     fraction = predictions - np.floor(predictions)
     room = _TOLERANCE + _RELATIVE * np.abs(predictions)
 

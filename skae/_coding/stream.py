@@ -1,8 +1,9 @@
 """The bytes of a stream: a header, chunks with checksums, an end.
 
-Header: eight bytes of name and format, sixteen of the codec's fingerprint. Chunk: numbers
-of rows and of bytes, a checksum, the bytes. The checksum goes on from that of
-the chunk before, so that none can be left out or moved. The end is a chunk of no rows.
+The header has eight bytes of name and format, and sixteen of the codec's fingerprint. A
+chunk has its numbers of rows and of bytes, a checksum and the bytes. The checksum continues
+that of the previous chunk, so that no chunk can be left out or moved. The end is a chunk
+without rows.
 """
 
 import hashlib
@@ -25,14 +26,14 @@ _MOST_BYTES = 1 << 30
 
 
 def fingerprint(*parts: Any) -> bytes:
-    """Of arrays, settings and objects made of them; the same on every machine."""
+    """Hash arrays, settings and objects made of them; the same on every machine."""
     digest = hashlib.sha256()
     _feed(digest, parts)
     return digest.digest()[:16]
 
 
 def write_stream(mark: bytes, chunks: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:
-    """The pieces of a stream, of the numbers of rows and the bytes of its chunks."""
+    """The pieces of a stream, given the number of rows and the bytes of each chunk."""
     piece = _HEADER.pack(_NAME, FORMAT, mark)
     yield piece
     checksum = zlib.crc32(piece)
@@ -48,7 +49,7 @@ def read_stream(mark: bytes, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     Raises
     ------
     ValueError
-        If it is cut short, damaged, of another format or another codec.
+        If the stream is cut short, damaged, or of another format or codec.
     """
     piece = _read(file, _HEADER.size)
     name, number, found = _HEADER.unpack(piece)
@@ -84,7 +85,7 @@ def _checksum(before: int, n_rows: int, data: bytes) -> int:
 
 def _read(file: BinaryIO, length: int) -> bytes:
     data = b""
-    # A pipe gives less than it was asked for.
+    # A pipe may give less than it was asked for.
     while len(data) < length and (piece := file.read(length - len(data))):
         data += piece
     if len(data) < length:
@@ -93,7 +94,7 @@ def _read(file: BinaryIO, length: int) -> bytes:
 
 
 def _feed(digest: Any, value: Any) -> None:
-    """Add a value, with its type, so that no two trees read the same."""
+    """Add a value with its type, so that different trees give different bytes."""
     if isinstance(value, np.ndarray) and value.dtype != object:
         head = (value.dtype.str, value.shape)
         digest.update(repr(head).encode() + np.ascontiguousarray(value).tobytes())
