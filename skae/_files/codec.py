@@ -1,4 +1,4 @@
-"""What a fitted codec is, as settings and arrays, for safe files."""
+"""A fitted codec as settings and arrays, for safe files."""
 
 import math
 from typing import Any, NamedTuple, TypedDict
@@ -30,7 +30,7 @@ class PackedGrid(NamedTuple):
 
 
 class CodecState(TypedDict):
-    """All that a fitted codec has beside its parameters and its estimator."""
+    """Everything in a fitted codec except its parameters and its estimator."""
 
     step: float
     bytes_per_row: float
@@ -43,12 +43,12 @@ class CodecState(TypedDict):
 
 
 def state_of(codec: LatentCodec) -> dict[str, Any]:
-    """The state, a ``CodecState``.
+    """The state of a codec, a ``CodecState``.
 
     Raises
     ------
     ValueError
-        If the codec has no place in a file.
+        If a file cannot hold the codec.
     """
     if not isinstance(codec.estimator_, BaseAutoencoder):
         raise ValueError(
@@ -81,7 +81,7 @@ def codec_of(
     Raises
     ------
     ValueError
-        If its tables are none, or its fingerprint is another's.
+        If its tables are not valid, or its fingerprint does not match its parts.
     """
     codec, grid = LatentCodec(FrozenEstimator(estimator), **parameters), state["grid"]
     check_parameters(codec)

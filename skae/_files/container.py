@@ -1,9 +1,9 @@
 """A .safetensors file: a JSON header, arrays behind it, a checksum over both.
 
-There is one way to write given contents, and a file that is not written so is
-refused. So the reader needs no list of tricks: it reads the header, writes it
-again, and compares. The format is that of https://github.com/huggingface/safetensors;
-its library reads these files too.
+There is one way to write given contents, and the reader refuses files written in any
+other. So it needs no list of tricks: it reads the header, writes it again, and compares.
+The format is that of https://github.com/huggingface/safetensors, whose library reads
+these files too.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ Layout = dict[str, tuple[np.dtype, tuple[int, ...]]]
 
 
 def canonical(tree: Any) -> str:
-    """The one JSON text of a tree."""
+    """The only JSON text that files may have for a tree."""
     return json.dumps(tree, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -48,8 +48,8 @@ def parse(text: str) -> Any:
     Raises
     ------
     ValueError
-        If it is not JSON, or another text than :func:`canonical` makes: with spaces,
-        keys given twice, NaN.
+        If it is not JSON, or not the text that :func:`canonical` makes: with spaces,
+        keys given twice, or NaN.
     """
     try:
         tree = json.loads(text)
@@ -70,7 +70,7 @@ def write(path: Path, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -
     ValueError
         If a value is not finite, or the settings are too long.
     ValueError
-        If an array has a dtype that such files do not know.
+        If an array has a dtype that such files cannot hold.
     OSError
         If the file cannot be written.
     """
@@ -91,7 +91,7 @@ def write(path: Path, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -
 
 
 class Reader:
-    """An open file whose header is sound; :meth:`arrays` reads the rest.
+    """An open file with a checked header; :meth:`arrays` reads the rest.
 
     Attributes
     ----------
@@ -141,7 +141,7 @@ class Reader:
         self.settings = settings
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays, once the checksum holds and every value is finite."""
+        """The arrays, after a check of the checksum and that every value is finite."""
         body = bytearray(self._size)
         if self._file.readinto(body) != self._size:
             raise ValueError("it became shorter while it was read.")
@@ -178,7 +178,7 @@ def _is_length(value: Any) -> bool:
 
 
 def _header(settings: dict[str, Any], layout: Layout) -> bytes:
-    """Length and header; the arrays follow, the widest numbers first, so that all are aligned."""
+    """Length and header. Arrays with the widest numbers come first, so that all are aligned."""
     header: dict[str, Any] = {"__metadata__": {_KEY: canonical(settings)}}
     end = 0
     for name in _order(layout):
@@ -191,7 +191,7 @@ def _header(settings: dict[str, Any], layout: Layout) -> bytes:
 
 
 def _checksum(settings: dict[str, Any], layout: Layout, body: list[Any]) -> str:
-    """Over everything in the file but itself."""
+    """Checksum of everything in the file except the checksum."""
     digest = hashlib.sha256(_header(settings, layout))
     for part in body:
         digest.update(part)
@@ -207,7 +207,7 @@ def _n_bytes(entry: tuple[np.dtype, tuple[int, ...]]) -> int:
 
 
 def replace(path: Path, parts: list[Any]) -> None:
-    """Put a complete file in the place of the old one."""
+    """Put a complete new file in the place of the old one."""
     target = Path(os.path.realpath(path))
     if target.is_dir():
         raise IsADirectoryError(f"{path} is a directory. Pass the name of a file.")

@@ -1,6 +1,6 @@
-"""A model as a file has it, and whether all that an estimator learned fits together.
+"""A model as it stands in a file, and checks that the parts of an estimator fit together.
 
-That is checked by settings and shapes alone, before an array is read.
+The checks need only settings and shapes, and run before any array is read.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ _CHOICES: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class _Modules:
-    """A ``ModuleSpec`` as a file has it: without what builds the user's modules."""
+    """A ``ModuleSpec`` as it stands in a file: without the builder of the user's modules."""
 
     builder: ConvBuilder | UnetBuilder | None
     input_shape: tuple[int, ...]
@@ -81,7 +81,7 @@ def _layout(network: ModuleNetwork) -> list[dict[str, Any]]:
 
 
 def rebuilt(stored: dict[str, Any], network: NetworkBuilder | None, device: str) -> Model:
-    """The model, whose spec was checked."""
+    """The model, from a checked state."""
     state = {k: v for k, v in stored.items() if k != "layout"}
     model = Model.__new__(Model)
     model.__setstate__(state | {"spec": _spec(stored["spec"], network), "device": device})
@@ -97,7 +97,7 @@ def _spec(stored: DenseSpec | _Modules, network: NetworkBuilder | None) -> Dense
 
 
 def check_state(state: dict[str, Any], network: NetworkBuilder | None) -> None:
-    """Whether all parts of a fitted estimator fit together; a ValueError if not."""
+    """Raise ValueError unless all parts of a fitted estimator fit together."""
     model, n_features = state["_model"], state["n_features_in_"]
     _check_given(model, network)
     _check_settings(vars(model["spec"]) | {"loss": model["loss"]})
@@ -128,7 +128,7 @@ def check_state(state: dict[str, Any], network: NetworkBuilder | None) -> None:
 
 
 def _check_given(model: dict[str, Any], network: NetworkBuilder | None) -> None:
-    """A network is given to load if, and only if, the file has none."""
+    """Check that a network is given to load if, and only if, the file has none."""
     spec = model["spec"]
     own = isinstance(spec, _Modules) and spec.builder is None
     if own and network is None:
@@ -138,7 +138,7 @@ def _check_given(model: dict[str, Any], network: NetworkBuilder | None) -> None:
 
 
 def _check_settings(settings: dict[str, Any]) -> None:
-    """Settings of a network, those of its builder included."""
+    """Check the settings of a network, including those of its builder."""
     for name, value in settings.items():
         if name == "builder" and value is not None:
             _check_settings(vars(value))
@@ -154,7 +154,7 @@ def _check_settings(settings: dict[str, Any]) -> None:
 
 
 def _check_input(given: InputSpec, model: dict[str, Any], n_features: int) -> None:
-    """Whether all parts are of one number of features: that of the scaler's arrays."""
+    """Check that all parts have the same number of features as the scaler's arrays."""
     agree = {n_features, model["n_features"], given.n_features}
     must(len(agree) == 1 and n_features > 0, "the number of features differs between its parts")
     check_arrays(vars(model["scaler"]), {"center": (n_features,), "scale": (n_features,)})
@@ -167,7 +167,7 @@ def _check_input(given: InputSpec, model: dict[str, Any], n_features: int) -> No
 
 
 def _check_network(model: dict[str, Any], network: NetworkBuilder | None) -> tuple[int, int]:
-    """Numbers of latents and of members."""
+    """Check the network's arrays; return its numbers of latents and of members."""
     spec, arrays = _spec(model["spec"], network), model["arrays"]
     if isinstance(spec, ModuleSpec) and network is not None:
         built = initialize(spec, (0,), torch.float32, torch.device("cpu"))

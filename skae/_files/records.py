@@ -1,9 +1,9 @@
-"""Settings and arrays of fitted objects, told apart by their declared types.
+"""Settings and arrays of fitted objects, separated by their declared types.
 
 Dataclasses, named tuples and typed dictionaries declare what they hold. Given the
-type, a value becomes a tree that JSON can write, and arrays beside it; read back,
-every part must be of the type that is declared for it. Nothing is looked up by a
-name that stands in the tree: a tag only chooses among the types of a union.
+type, a value becomes a tree that JSON can write, plus separate arrays. When the tree is
+read back, every part must have its declared type. Names in the tree are never used to
+look anything up: a tag only chooses among the types of a union.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-# Largest integer: all of them are sizes, counts and seeds.
+# Largest integer. All integers are sizes, counts and seeds.
 _MOST = 2**63 - 1
 
 # Longest sequence of settings: layers, members, dimensions.
@@ -33,7 +33,7 @@ def encode(declared: Any, value: Any, path: str, arrays: Arrays) -> Any:
     Raises
     ------
     ValueError
-        If a part of the value has no place in a file: a callable, a transformer.
+        If a file cannot hold a part of the value: a callable, a transformer.
     """
     if declared in _SCALARS:
         return declared(value)
@@ -103,7 +103,7 @@ def _decode_union(declared: Any, tree: Any, path: str, arrays: Arrays) -> Any:
         ((tag, fields),) = tree.items()
         return decode(records[tag], fields, path, arrays)
     others = [option for option in options if option is not type(None)]
-    # An array is None in the tree, too.
+    # The tree has None for an array, too.
     if tree is None and path not in arrays:
         _expect(type(None) in options, path, "a value", tree)
         return None
