@@ -1,4 +1,4 @@
-"""Patches of images: random ones to train on, and tiles whose results are blended."""
+"""Random patches of images to train on."""
 
 import math
 
@@ -18,7 +18,7 @@ def draw_patches(
     Parameters
     ----------
     images : ndarray of shape (n, height, width[, channels])
-        Read one at a time.
+        Images are read one at a time.
     size : tuple of int
         Height and width of a patch.
     seed : int
@@ -28,7 +28,7 @@ def draw_patches(
     patches : ndarray of shape (m, *size[, channels])
         In the images' dtype.
     sources : ndarray of int, shape (m,)
-        The image that each patch is from; none is without.
+        The image that each patch is from; every image has a patch.
     """
     rng = np.random.default_rng(seed)
     n, height, width, *channels = images.shape

@@ -20,7 +20,7 @@ from skae._runtime.tuning import CURVATURE_WIDTHS, WINDOWS_OF_A_PATCH
 def pixel_features(
     model: Model, images: np.ndarray, spec: InputSpec, scales: Sequence[int]
 ) -> Iterator[np.ndarray]:
-    """Features of every pixel, (height, width, n_features), an image at a time."""
+    """Features of every pixel, (height, width, n_features), one image at a time."""
     if spec.is_patch and not takes_any_size(model.network):
         whole = (np.asarray(images[i]) for i in range(images.shape[0]))
         return (_dense_features(model, image, spec, scales) for image in whole)
@@ -59,11 +59,11 @@ def _stage_features(model: Model, X: np.ndarray) -> np.ndarray:
 def _dense_features(
     model: Model, image: np.ndarray, spec: InputSpec, scales: Sequence[int]
 ) -> np.ndarray:
-    """The pixel, and for each scale what the patch around it is there.
+    """The pixel, and for each scale the features of the patch around it.
 
-    That is its latents, and their spreads around the pixel: a latent has either sign on an
-    edge or a texture, and its spread tells that there is one. And the pixel as it is
-    rebuilt, with the curvatures of the rebuilt image: a line is curved whatever its direction.
+    These are the patch's latents, and their spreads around the pixel: a latent has either sign
+    on an edge or a texture, and its spread shows that there is one. The other features are the
+    rebuilt pixel and the curvatures of the rebuilt image: a line is curved in any direction.
     """
     n_channels, *size = spec.network_shape
     image = with_channel_axis(image, n_channels).astype(np.float32)
@@ -81,8 +81,8 @@ def _of_patches(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Latents (height, width, n_components) of the patches around all pixels, and rebuilt pixels.
 
-    At scale s a patch is s times as wide, and every s-th pixel of the image, smoothed
-    by half of that, is taken: an image pyramid without loss of resolution.
+    At scale s, a patch is s times as wide and takes every s-th pixel of the image, which is
+    smoothed by s / 2 first. This is an image pyramid without loss of resolution.
     """
     height, width, n_channels = image.shape
     smooth = image

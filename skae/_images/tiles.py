@@ -1,4 +1,4 @@
-"""Images of any size by a model of patches: overlapping tiles whose results are blended."""
+"""Apply a model of patches to images of any size: blend the results of overlapping tiles."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ from skae._runtime.tuning import TILE_OVERLAP, TILE_SIDE
 def restore_images(
     model: Model, images: np.ndarray, spec: InputSpec, out: Any = None
 ) -> np.ndarray:
-    """Reconstruct images (n, height, width[, channels]) of any size by a model of patches."""
+    """Reconstruct images (n, height, width[, channels]) of any size with a model of patches."""
     restored = by_tiles(Model.reconstruct, model, images, spec)
     if out is None:
         return np.stack(list(restored))
@@ -35,8 +35,8 @@ def by_tiles(
 ) -> Iterator[np.ndarray]:
     """Apply a function of model and rows to overlapping tiles of each image; blend the results.
 
-    Tiles have the size of the patches that the model was trained on, or a larger one
-    where the network takes it.
+    Tiles have the size of the patches that the model was trained on, or are larger
+    if the network allows it.
     """
     n_channels, *size = spec.network_shape
     with_channel_axis(images[0], n_channels)
@@ -49,7 +49,7 @@ def by_tiles(
             f"X holds images of {height} x {width} pixels, smaller than the patches of the fit, "
             f"{size[0]} x {size[1]}. Pad them, or fit with a smaller patch_size."
         )
-    # More than such a network sees around a pixel.
+    # Wider than what such a network sees around a pixel.
     overlap = [min(length // 2, TILE_OVERLAP) for length in size]
 
     def restore(tiles: np.ndarray) -> np.ndarray:
@@ -72,7 +72,7 @@ def _resized(model: Model, image_shape: tuple[int, int], n_channels: int) -> Mod
 
 
 def _bridged(image: np.ndarray) -> np.ndarray:
-    """The image with the middle of holes filled in, so that each tile sees some of the image."""
+    """The image with the middle of large holes filled in, so that no tile is entirely missing."""
     missing = np.isnan(image).reshape(*image.shape[:2], -1)
     missing &= ~missing.all(axis=(0, 1))
     if not missing.any():
@@ -109,9 +109,9 @@ def blend_tiles(
     ----------
     image : ndarray of shape (height, width[, channels])
     size, overlap : tuple of int
-        Of the tiles, down and across; no larger than the image.
+        Size and overlap of the tiles, down and across; no larger than the image.
     restore : callable
-        From tiles (m, *size[, channels]) to as many tiles of as many pixels.
+        Maps tiles (m, *size[, channels]) to as many tiles with as many pixels.
 
     Returns
     -------
