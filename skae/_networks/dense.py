@@ -231,7 +231,7 @@ class DenseNetwork:
     def initialize(
         cls, spec: DenseSpec, seeds: tuple[int, ...], dtype: torch.dtype, device: torch.device
     ) -> "DenseNetwork":
-        """Random weights from one seed per member; each member gets the same weights alone."""
+        """Random weights from one seed per member; a member gets the same ones in any stack."""
         network = cls.zeros(spec, dtype, torch.device("cpu"))
         for layer in network.layers:
             if layer.gain is not None:
