@@ -13,6 +13,7 @@ from pathlib import Path
 
 import nox
 
+nox.options.default_venv_backend = "virtualenv"
 nox.options.sessions = ["lint", "tests"]
 
 ROOT = Path(__file__).parent
@@ -40,7 +41,7 @@ def without_extras(session: nox.Session) -> None:
     """Runs the tests where no optional package is installed."""
     find = f"[name for name in {OPTIONAL} if find_spec(name)]"
     code = f"from importlib.util import find_spec; found = {find}; assert not found, found"
-    session.run("python", "-c", code, silent=True)
+    session.run("python", "-c", code, log=False)
     session.run("pytest", "-q", "-n", "auto", *session.posargs)
 
 
