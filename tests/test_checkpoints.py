@@ -11,10 +11,10 @@ from sklearn.base import clone
 from torch import nn
 
 from skae import AutoencoderAnomalyDetector, AutoencoderTransformer, DenoisingAutoencoder
-from skae.checkpoints import resumable_fit
 from skae._data import sources, streamed
-from skae.io import load, save
 from skae._training.monitor import Monitor
+from skae.checkpoints import resumable_fit
+from skae.io import load, save
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 9)) @ RNG.normal(size=(9, 9))
@@ -49,7 +49,9 @@ STALLING = {
 KINDS = {
     "transformer": AutoencoderTransformer(**SMALL),
     "one batch": AutoencoderTransformer(**SMALL | {"batch_size": 128}, normalization="batch"),
-    "sparse": AutoencoderTransformer(**SMALL, n_nonzero_coefs=1, optimizer="adamw", weight_decay=0.1),
+    "sparse": AutoencoderTransformer(
+        **SMALL, n_nonzero_coefs=1, optimizer="adamw", weight_decay=0.1
+    ),
     "stopping": AutoencoderTransformer(**SMALL | {"max_epochs": 30}, init="random", **STALLING),
     "share of the variance": AutoencoderTransformer(**SMALL | {"n_components": 0.6}),
     "denoiser": DenoisingAutoencoder(**SMALL, dropout=0.2, optimizer="sgd", normalization="batch"),

@@ -49,6 +49,9 @@ def _slow(*values):
 class Network:
     """Modules of a user, for tables or images."""
 
+    def __repr__(self):
+        return "Network()"
+
     def __call__(self, input_shape, n_components):
         width = int(np.prod(input_shape))
         encoder = nn.Sequential(nn.Flatten(), nn.Linear(width, n_components), nn.BatchNorm1d(3))
@@ -74,23 +77,23 @@ def _session(path):
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 
-def _assert_agrees(estimator, rows, path, what):
+def _assert_agrees(estimator, rows, path, method):
     """Outputs agree with the method, to 1e-5 of the largest one, for any number of rows."""
-    to_onnx(estimator, path, what)
+    to_onnx(estimator, path, method)
     session = _session(path)
-    expected = getattr(estimator, what)(rows)
+    expected = getattr(estimator, method)(rows)
     for part in (slice(0, 1), slice(3, 10), slice(None)):
-        (found,) = session.run([what], {"X": rows[part]})
+        (found,) = session.run([method], {"X": rows[part]})
         assert found.shape == expected[part].shape
         if estimator.precision != "float64":
             assert found.dtype == expected.dtype
-        scale = np.abs(expected).max(axis=0 if what == "reconstruct" else None)
+        scale = np.abs(expected).max(axis=0 if method == "reconstruct" else None)
         assert (np.abs(found - expected[part]) <= 1e-5 * scale).all()
     return session
 
 
 @pytest.mark.parametrize(
-    ("what", "changes"),
+    ("method", "changes"),
     [
         _slow("transform", {}),
         _slow("reconstruct", {}),
@@ -109,28 +112,28 @@ def _assert_agrees(estimator, rows, path, what):
     ],
     ids=str,
 )
-def test_graph_computes_what_the_transformer_computes(what, changes, path):
+def test_graph_computes_what_the_transformer_computes(method, changes, path):
     rows = X / np.nanstd(X, axis=0) if changes.get("scaling", "") is None else X
     estimator = AutoencoderTransformer(**SMALL | changes).fit(rows)
-    _assert_agrees(estimator, rows, path, what)
+    _assert_agrees(estimator, rows, path, method)
 
 
-@pytest.mark.parametrize("what", ["reconstruct", "score_samples"])
-def test_graph_keeps_pixels_within_their_range(what, path):
+@pytest.mark.parametrize("method", ["reconstruct", "score_samples"])
+def test_graph_keeps_pixels_within_their_range(method, path):
     digits = load_digits().data.astype(np.float32)
     estimator = AutoencoderTransformer(**SMALL).fit(digits)
     outputs = estimator.decoder_(torch.from_numpy(estimator.transform(digits))).detach().numpy()
     scaler = estimator._model.scaler
     assert (outputs * scaler.scale + scaler.center).min() < -1.0  # There is something to cut off.
-    session = _assert_agrees(estimator, digits, path, what)
-    if what == "reconstruct":
-        (found,) = session.run([what], {"X": digits})
+    session = _assert_agrees(estimator, digits, path, method)
+    if method == "reconstruct":
+        (found,) = session.run([method], {"X": digits})
         assert found.min() == 0.0
         assert found.max() <= 16.0
 
 
 @pytest.mark.parametrize(
-    ("shape", "changes", "what"),
+    ("shape", "changes", "method"),
     [
         _slow((9, 12), {"network": "conv"}, "transform"),
         ((8, 11, 2), {"network": "conv", "loss": "log_loss"}, "reconstruct"),
@@ -140,10 +143,10 @@ def test_graph_keeps_pixels_within_their_range(what, path):
     ],
     ids=str,
 )
-def test_images_have_the_shape_that_they_had_in_the_fit(shape, changes, what, path):
+def test_images_have_the_shape_that_they_had_in_the_fit(shape, changes, method, path):
     images = _images(*shape)
     estimator = AutoencoderTransformer(**SMALL | {"hidden_layer_sizes": (4, 4)} | changes)
-    _assert_agrees(estimator.fit(images), images, path, what)
+    _assert_agrees(estimator.fit(images), images, path, method)
 
 
 def test_detectors_of_images_score_their_most_unusual_pixel(path):
@@ -203,7 +206,7 @@ def test_file_says_what_it_is_and_nothing_of_this_machine(path):
     onnx.checker.check_model(proto, full_check=True)
     facts = {entry.key: entry.value for entry in proto.metadata_props}
     assert facts.pop("class") == "AutoencoderAnomalyDetector"
-    assert facts.pop("what") == "score_samples"
+    assert facts.pop("method") == "score_samples"
     assert facts.pop("skae_version")
     assert {name: json.loads(text) for name, text in facts.items()} == {
         "input_shape": [6],
@@ -225,13 +228,13 @@ def test_same_model_gives_the_same_bytes_and_is_left_as_it_was(path):
     assert [file.name for file in path.parent.iterdir()] == ["model.onnx"]
 
 
-@pytest.mark.parametrize(("cls", "what"), [(AutoencoderAnomalyDetector, "transform"), *(
-    (cls, what) for cls in CLASSES for what in ("fit", "inverse_transform", "", None)
+@pytest.mark.parametrize(("cls", "method"), [(AutoencoderAnomalyDetector, "transform"), *(
+    (cls, method) for cls in CLASSES for method in ("fit", "inverse_transform", "", None)
 )])  # fmt: skip
-def test_other_methods_are_refused(cls, what, tmp_path):
+def test_other_methods_are_refused(cls, method, tmp_path):
     estimator = cls(**SMALL).fit(X)
     with pytest.raises(ValueError, match=f"method={method!r}.*{cls.__name__}.*'score_samples'"):
-        to_onnx(estimator, tmp_path / "model.onnx", what)
+        to_onnx(estimator, tmp_path / "model.onnx", method)
     assert not list(tmp_path.iterdir())
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from skae._anomaly.rows import View, _combined, _draw, _projected, _whitening
+from skae._anomaly.rows import View, _combined, _draw, _projected, _whitening, projection
 
 ROWS = torch.tensor([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]], dtype=torch.float64)
 
@@ -57,8 +57,12 @@ def test_combination_is_a_smooth_maximum():
 
 def test_projection_keeps_distances():
     joint = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 20, 1000)))
-    before, after = torch.cdist(joint, joint), torch.cdist(*[_projected(joint, directions)] * 2)
-    assert after.shape == before.shape
+    projected = _projected(joint, projection(1000, seed=1))
+    assert projected.shape == (2, 20, 256)
+    before, after = torch.cdist(joint, joint), torch.cdist(projected, projected)
     far = before > 0
     assert (after[far] / before[far] - 1).abs().max() < 0.25
-    assert _projected(joint[..., :256], 1).shape == (2, 20, 256)
+    assert torch.equal(_projected(joint, projection(1000, seed=1)), projected)
+    assert projection(256, seed=1) is None
+    assert _projected(joint[..., :256], None) is not joint
+    assert torch.equal(_projected(joint[..., :256], None), joint[..., :256])

@@ -6,13 +6,13 @@ import torch
 from sklearn.datasets import load_breast_cancer
 from sklearn.metrics import roc_auc_score
 
-import skae._estimators.detector
+import skae._estimators.calibrated
 from skae import AutoencoderAnomalyDetector
-from skae._runtime.randomness import subsamples
 from skae._anomaly.rows import SCORES
-from skae._anomaly.thresholds import Typical, contamination_threshold, weighted_quantile
+from skae._runtime.randomness import subsamples
 
 X, Y = load_breast_cancer(return_X_y=True)
+
 BENIGN = X[Y == 1]
 
 
@@ -151,7 +151,7 @@ def test_large_data_are_calibrated_on_a_sample_of_held_out_rows(monkeypatch):
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(3000, 4))
     whole = AutoencoderAnomalyDetector(random_state=0).fit(rows)
-    monkeypatch.setattr(skae._estimators.detector, "CALIBRATION_ROWS", 500)
+    monkeypatch.setattr(skae._estimators.calibrated, "CALIBRATION_ROWS", 500)
     sampled = AutoencoderAnomalyDetector(random_state=0).fit(rows)
     assert torch.equal(sampled.encoder_[0].weight, whole.encoder_[0].weight)
     odd = rows[:100] + 8.0 * np.eye(4)[rng.integers(4, size=100)]
@@ -201,32 +201,6 @@ def test_wide_rows_are_scored_by_a_projection():
     labels = np.repeat([0, 1], 100)
     scores = detector.score_samples(np.vstack([rows[100:], odd]))
     assert roc_auc_score(labels, -scores) > 0.99
-
-
-def test_thresholds_by_hand():
-    scores = -np.arange(10.0)
-    assert weighted_quantile(scores, None, 0.3) == -6.0
-    assert weighted_quantile(scores, np.r_[np.ones(9), 0.0001], 0.3) == -6.0
-    assert contamination_threshold(scores, None, 0.2) == -7.0
-    assert weighted_quantile(scores, None, 0.0) == -9.0
-
-
-@pytest.mark.parametrize("is_error", [False, True])
-def test_unusual_is_beyond_two_and_a_half_robust_deviations(is_error):
-    values = np.array([0.0, 1.0, 2.0, 3.0, 40.0])  # median 2, median absolute deviation 1
-    scores = -(values**3) if is_error else -values
-    typical = Typical.of(scores, None, is_error)
-    assert typical.median == pytest.approx(2.0)
-    assert typical.deviation == pytest.approx(1.4826)
-    bound = 2 + 2.5 * 1.4826
-    assert typical.unusual(scores, None) == pytest.approx(-(bound**3) if is_error else -bound)
-    np.testing.assert_allclose(typical.deviations(scores), (values - 2) / 1.4826, rtol=1e-6)
-
-
-def test_value_of_half_of_the_scores_is_normal_to_the_bit():
-    scores = np.array([-0.1, -0.1, -0.1, -9.0])
-    for is_error in (True, False):
-        assert Typical.of(scores, None, is_error).unusual(scores, None) == -0.1
 
 
 def test_partial_fit_moves_the_offset_with_the_scores():

@@ -191,7 +191,7 @@ def _network_that_fails(input_shape, n_components):
         {"noise": _noise_that_fails},
         {"network": _network_that_fails},
     ],
-    ids=str,
+    ids=["scaling", "noise", "network"],
 )
 def test_code_of_the_user_that_fails_leaves_the_estimator_as_it_was(changes):
     estimator = DenoisingAutoencoder(**SMALL).fit(X)

@@ -54,7 +54,6 @@ VALUES = {
     "tol": [-1.0, "none"],
     "max_epochs": [0, 2.5],
     "validation_fraction": [0.0, 1.5],
-    "compile": ["yes"],
     "verbose": [-1],
     "image_shape": [(2, 2), (0, 3), "square"],
 }
@@ -202,6 +201,9 @@ def run(**settings):
         settings=hypothesis.settings(
             deadline=None,
             database=None,
+            # To shrink what is found takes many minutes.
+            phases=[hypothesis.Phase.generate],
+            report_multiple_bugs=False,
             suppress_health_check=list(hypothesis.HealthCheck),
             **settings,
         ),
@@ -209,7 +211,7 @@ def run(**settings):
 
 
 def test_any_order_of_operations_keeps_the_promises():
-    run(max_examples=20, stateful_step_count=15, derandomize=True)
+    run(max_examples=12, stateful_step_count=12, derandomize=True)
 
 
 @pytest.mark.slow

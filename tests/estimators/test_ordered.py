@@ -10,8 +10,8 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 
 from skae import AutoencoderTransformer, DenoisingAutoencoder, io
-from skae._networks.factory import initialize, make_step
 from skae._networks.dense import DenseSpec
+from skae._networks.factory import initialize, make_step
 from skae._runtime.randomness import RandomTable
 
 X = load_digits().data[:400]
@@ -163,7 +163,12 @@ def test_sparse_output_holds_the_same_values():
 
 
 def test_sparsity_is_annealed_so_that_no_latent_stays_dead():
-    settings = {"n_components": 60, "hidden_layer_sizes": (), "n_nonzero_coefs": 3, "random_state": 0}
+    settings = {
+        "n_components": 60,
+        "hidden_layer_sizes": (),
+        "n_nonzero_coefs": 3,
+        "random_state": 0,
+    }
     latents = AutoencoderTransformer(**settings, max_epochs=30).fit(X).transform(X)
     assert ((latents != 0).sum(1) <= 3).all()
     assert (latents != 0).any(0).mean() > 0.95
@@ -195,5 +200,7 @@ def test_with_n_nonzero_coefs_says_what_it_needs(ordered):
         ordered.with_n_nonzero_coefs(2)
     sparse_one = AutoencoderTransformer(n_components=4, n_nonzero_coefs=2, max_epochs=1).fit(X)
     for wrong in (0, 5, 1.5):
-        with pytest.raises(ValueError, match=f"n_nonzero_coefs={wrong}.* from 1 to n_components_=4"):
+        with pytest.raises(
+            ValueError, match=f"n_nonzero_coefs={wrong}.* from 1 to n_components_=4"
+        ):
             sparse_one.with_n_nonzero_coefs(wrong)

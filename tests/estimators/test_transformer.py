@@ -11,8 +11,8 @@ from sklearn.preprocessing import MinMaxScaler
 from torch import nn
 
 from skae import AutoencoderTransformer, DenoisingAutoencoder
-from skae._training.losses import LOSSES
 from skae._networks.activations import ACTIVATIONS
+from skae._training.losses import LOSSES
 from skae._training.optimizers import OPTIMIZERS
 from skae._training.plan import SCHEDULES
 

@@ -5,13 +5,13 @@ import itertools
 import pytest
 import torch
 
-from skae._training.losses import LOSSES
 from skae._networks.activations import ACTIVATIONS
-from skae._networks.factory import make_step
 from skae._networks.dense import DenseNetwork, DenseSpec, split
-from skae._networks.modules import ModuleNetwork, ModuleSpec
 from skae._networks.dense_step import DenseStep, _dropout_table
+from skae._networks.factory import make_step
+from skae._networks.modules import ModuleNetwork, ModuleSpec
 from skae._runtime.randomness import RandomTable, table_offsets
+from skae._training.losses import LOSSES
 
 CPU = torch.device("cpu")
 LATENTS = [(3,), (4, 4), (4, 2)]

@@ -6,13 +6,13 @@ import torch
 
 from skae._data.loaded import load_rows
 from skae._data.scale import AffineScaler
-from skae.exceptions import DivergenceError
-from skae._networks.factory import initialize
 from skae._networks.dense import DenseSpec
+from skae._networks.factory import initialize
 from skae._networks.modules import ModuleSpec
 from skae._training.loop import batch_sizes, train
 from skae._training.monitor import Monitor
 from skae._training.plan import TrainingPlan, TrainState
+from skae.exceptions import DivergenceError
 
 CPU = torch.device("cpu")
 SCALER = AffineScaler(np.zeros(6), np.ones(6), "none")

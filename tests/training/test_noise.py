@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from skae._training.noise import RowSpace, make_noise
 from skae._runtime.randomness import RandomTable
+from skae._training.noise import RowSpace, make_noise
 
 LOW, HIGH = torch.full((40,), -3.0), torch.full((40,), 5.0)
 SPACE = RowSpace(LOW, HIGH, torch.zeros(40))

@@ -1,0 +1,138 @@
+"""Every estimator fits in every precision, whatever else it is given."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from skae import (
+    AutoencoderAnomalyDetector,
+    AutoencoderTransformer,
+    DenoisingAutoencoder,
+    VariationalAutoencoder,
+)
+
+RNG = np.random.default_rng(0)
+
+ROWS = RNG.normal(size=(320, 3)) @ RNG.normal(size=(3, 16)) + 0.1 * RNG.normal(size=(320, 16))
+
+IMAGES = np.abs(ROWS).reshape(-1, 4, 4)
+
+PHOTOS = np.kron(RNG.normal(size=(4, 6, 6)), np.ones((6, 6)))
+
+HALF_MISSING = np.where(RNG.random(ROWS.shape) < 0.1, np.nan, ROWS)
+
+WEIGHTS = RNG.integers(0, 3, len(ROWS)).astype(float)
+
+PRECISIONS = ["float32", "bfloat16", "float64", "auto"]
+
+CLASSES = [
+    AutoencoderTransformer,
+    DenoisingAutoencoder,
+    VariationalAutoencoder,
+    AutoencoderAnomalyDetector,
+]
+
+# More rows than a batch, since one small batch is trained in float64 in any precision.
+SMALL = {
+    "n_components": 3,
+    "hidden_layer_sizes": (16,),
+    "batch_size": 64,
+    "max_epochs": 12,
+    "random_state": 0,
+    "device": "cpu",
+}
+
+
+def fitted(cls, precision, X, sample_weight=None, **options):
+    return cls(precision=precision, **SMALL | options).fit(X, sample_weight=sample_weight)
+
+
+def assert_as_good(cls, precision, X, tolerance=0.15, **options):
+    """It fits, gives finite results, and comes as far as it does in float32."""
+    estimator = fitted(cls, precision, X, **options)
+    results = [estimator.loss_curve_, estimator.score_samples(X)]
+    if hasattr(estimator, "transform"):
+        results += [estimator.transform(X), estimator.reconstruct(X)]
+    assert all(np.isfinite(result).all() for result in results)
+    expected = fitted(cls, "float32", X, **options)
+    # Bounds may be negative: the distance counts in units of what training gains.
+    gained = abs(expected.loss_curve_[0] - expected.loss_curve_[-1]) + abs(expected.loss_curve_[-1])
+    assert abs(estimator.loss_curve_[-1] - expected.loss_curve_[-1]) < tolerance * gained
+    return estimator
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("cls", CLASSES)
+class TestEveryClass:
+    @pytest.mark.parametrize("dropout", [0.0, 0.2])
+    @pytest.mark.parametrize("sample_weight", [None, WEIGHTS], ids=["equal", "weighted"])
+    @pytest.mark.parametrize("X", [ROWS, HALF_MISSING], ids=["whole", "missing"])
+    def test_on_rows(self, cls, precision, X, sample_weight, dropout):
+        assert_as_good(cls, precision, X, sample_weight=sample_weight, dropout=dropout)
+
+    @pytest.mark.parametrize("dropout", [0.0, 0.2])
+    def test_on_images(self, cls, precision, dropout):
+        options = {"network": "conv", "hidden_layer_sizes": (8,), "dropout": dropout}
+        assert_as_good(cls, precision, IMAGES, **options)
+
+    @pytest.mark.parametrize("loss", ["absolute_error", "huber", "log_loss"])
+    def test_in_every_loss(self, cls, precision, loss):
+        assert_as_good(cls, precision, HALF_MISSING, loss=loss, scaling="minmax")
+
+    @pytest.mark.parametrize("normalization", ["batch", "layer"])
+    def test_in_every_normalization(self, cls, precision, normalization):
+        assert_as_good(cls, precision, ROWS, normalization=normalization)
+
+    @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+    def test_by_every_optimizer(self, cls, precision, optimizer):
+        rate = 0.02 if optimizer == "sgd" else 0.003
+        options = {"optimizer": optimizer, "learning_rate": rate, "weight_decay": 1e-3}
+        assert_as_good(cls, precision, ROWS, latent_l1=1e-3, **options)
+
+    def test_in_passes(self, cls, precision):
+        estimator = cls(precision=precision, **SMALL)
+        for part in np.array_split(HALF_MISSING, 3):
+            estimator.partial_fit(part)
+        assert np.isfinite(estimator.score_samples(HALF_MISSING)).all()
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+class TestNoise:
+    @pytest.mark.parametrize(
+        "noise",
+        ["gaussian", "masking", "salt_and_pepper", "swap", ("gaussian", "masking"),
+         lambda clean, generator: 0.9 * clean],
+        ids=["gaussian", "masking", "salt_and_pepper", "swap", "tuple", "callable"],
+    )  # fmt: skip
+    @pytest.mark.parametrize("X", [ROWS, HALF_MISSING], ids=["whole", "missing"])
+    def test_of_rows(self, precision, noise, X):
+        options = {"noise": noise, "noise_level": 0.2}
+        assert_as_good(DenoisingAutoencoder, precision, X, **options)
+
+    @pytest.mark.parametrize("network", ["mlp", "conv"])
+    @pytest.mark.parametrize("noise", ["affine", "block_masking", ("affine", "swap")])
+    def test_of_images(self, precision, network, noise):
+        options = {"noise": noise, "noise_level": 0.2, "network": network}
+        options |= {"hidden_layer_sizes": (8,)}
+        assert_as_good(DenoisingAutoencoder, precision, IMAGES, **options)
+
+    @pytest.mark.parametrize(
+        "noise", ["gaussian", "masking", "block_masking", ("gaussian", "masking")]
+    )
+    def test_of_patches_in_a_unet(self, precision, noise):
+        options = SMALL | {"network": "unet", "patch_size": 8, "hidden_layer_sizes": (4, 4)}
+        options |= {"noise": noise, "noise_level": 0.2, "max_epochs": 3, "n_components": "auto"}
+        losses = {}
+        for name in {precision, "float32"}:
+            estimator = DenoisingAutoencoder(precision=name, **options).fit(PHOTOS)
+            losses[name] = estimator.loss_curve_[-1]
+            assert np.isfinite(estimator.denoise(PHOTOS)).all()
+        assert losses[precision] == pytest.approx(losses["float32"], rel=0.15)
+
+
+def test_ordered_and_sparse_latents():
+    for options, precision in itertools.product(
+        [{"ordered": True}, {"n_nonzero_coefs": 2}], PRECISIONS
+    ):
+        assert_as_good(AutoencoderTransformer, precision, HALF_MISSING, **options)
