@@ -22,7 +22,14 @@ from skae._networks.dense import (
 )
 from skae._networks.latents import LatentControls, Posterior
 from skae._networks.products import input_gradient, product, weight_gradient
-from skae._runtime.randomness import TABLE_STREAM, RandomTable, generator, table_offsets
+from skae._runtime.randomness import (
+    DROPOUT_SALT,
+    ORDERED_SALT,
+    TABLE_STREAM,
+    RandomTable,
+    generator,
+    table_offsets,
+)
 
 # Takes the gradient with respect to a block's output, binds the block's backward
 # operations, and returns the buffer for the gradient with respect to its input.
@@ -204,7 +211,7 @@ class DenseStep:
         drawn, offsets = kept.new_empty(kept.shape[0] * kept.shape[1], 1), self.offsets
 
         def forward() -> None:
-            table.rows(table_offsets(offsets, -1), drawn)
+            table.rows(table_offsets(offsets, ORDERED_SALT), drawn)
             torch.lt(position, drawn.view(*kept.shape[:2], 1), out=kept)
 
         return forward
@@ -215,7 +222,7 @@ class DenseStep:
         y, mask, offsets = torch.empty_like(a), torch.empty_like(a), self.offsets
 
         def forward() -> None:
-            table.rows(table_offsets(offsets, i), mask.view(-1, a.shape[2]))
+            table.rows(table_offsets(offsets, DROPOUT_SALT + i), mask.view(-1, a.shape[2]))
             torch.mul(a, mask, out=y)
 
         self._forward.append(forward)

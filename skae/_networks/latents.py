@@ -9,10 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from skae._runtime.randomness import TABLE_STREAM, RandomTable, generator, table_offsets
-
-# Salt of the draws of latents; dropout and ordered latents use other salts.
-_DRAW = -2
+from skae._runtime.randomness import (
+    DRAWN_SALT,
+    TABLE_STREAM,
+    RandomTable,
+    generator,
+    table_offsets,
+)
 
 # Largest absolute log variance: beyond it, exp would leave the range of float32.
 _MOST = 20.0
@@ -59,7 +62,7 @@ class NormalDraws:
         self._table = RandomTable(values.to(like.dtype).to(like.device), n_latents)
 
     def fill(self, offsets: Tensor, out: Tensor) -> None:
-        self._table.rows(table_offsets(offsets, _DRAW), out.view(-1, out.shape[-1]))
+        self._table.rows(table_offsets(offsets, DRAWN_SALT), out.view(-1, out.shape[-1]))
 
 
 class Posterior:

@@ -34,6 +34,14 @@ WEIGHTS_STREAM, SPLIT_STREAM, NOISE_STREAM, TABLE_STREAM, EPOCH_STREAM = range(5
 # These streams lie beyond those of all epochs.
 MEMBER_STREAM, SUBSAMPLE_STREAM, SCORE_STREAM, SCALING_STREAM = range(2**40, 2**40 + 4)
 START_STREAM, DENSITY_STREAM = range(2**40 + 4, 2**40 + 6)
+# One for each further callable in a tuple of noises.
+CHAINED_STREAM = 2**41
+
+# Salts of what reads a table of random numbers at the offset of a row. Nobody shares one, or what
+# they draw for a row would be the same. The first noise takes the offset as it is.
+DRAWN_SALT, ORDERED_SALT = -2, -1  # latents
+DROPOUT_SALT = 0  # and the number of the layer
+NOISE_SALT = 2**32  # and the place in a tuple of noises
 
 # Two odd 64-bit constants (of SplitMix64, Steele et al. 2014), as signed integers.
 _MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from skae._runtime.randomness import (
+    CHAINED_STREAM,
+    NOISE_SALT,
     NOISE_STREAM,
     TABLE_STREAM,
     RandomTable,
@@ -207,11 +209,22 @@ def make_noise(
     """
     if isinstance(kind, tuple):
         levels = level if isinstance(level, tuple) else (level,) * len(kind)
-        pairs = zip(kind, levels, strict=True)
-        return _chain([make_noise(k, v, space, seed) for k, v in pairs])
+        pairs = enumerate(zip(kind, levels, strict=True))
+        return _chain([_single(k, v, space, seed, i) for i, (k, v) in pairs])
     assert not isinstance(level, tuple)
+    return _single(kind, level, space, seed, 0)
+
+
+def calls_user(kind: Noise | tuple[Noise, ...] | None) -> bool:
+    """Whether a noise, or one of a tuple, is the user's own function."""
+    return any(callable(one) for one in (kind if isinstance(kind, tuple) else (kind,)))
+
+
+def _single(kind: Noise, level: float, space: RowSpace, seed: int, place: int) -> Corrupt:
+    """The noise at a place of a tuple."""
     if callable(kind):
-        return _from_callable(kind, seed)
+        stream = CHAINED_STREAM + place if place else NOISE_STREAM
+        return _from_callable(kind, generator(seed, stream))
     if kind == "masking" and space.image_shape is not None and space.pixels[2] > 1:
         # Where a pixel is missing, so are all of its channels.
         return _block_masking(level, space, side=1)
@@ -224,21 +237,23 @@ def _chain(noises: list[Corrupt]) -> Corrupt:
     def corrupt(clean: Tensor, offsets: Tensor, out: Tensor) -> None:
         noises[0](clean, offsets, out)
         for i, noise in enumerate(noises[1:], start=1):
-            noise(out.clone(), table_offsets(offsets, i), out)
+            noise(out.clone(), table_offsets(offsets, NOISE_SALT + i), out)
 
     return corrupt
 
 
-def _from_callable(kind: Callable[[Tensor, torch.Generator], Tensor], seed: int) -> Corrupt:
-    rng = generator(seed, NOISE_STREAM)
-
+def _from_callable(
+    kind: Callable[[Tensor, torch.Generator], Tensor], rng: torch.Generator
+) -> Corrupt:
     def corrupt(clean: Tensor, offsets: Tensor, out: Tensor) -> None:
-        noisy = kind(clean.clone(), rng)
-        if not isinstance(noisy, Tensor) or noisy.shape != clean.shape:
-            raise ValueError(
-                f"noise={kind!r} must return a tensor of the shape that it is given, "
-                f"{tuple(clean.shape)}, got {getattr(noisy, 'shape', noisy)!r}."
-            )
-        out.copy_(noisy)
+        # It is promised the rows of one member.
+        for given, into in zip(clean.split(1), out.split(1), strict=True):
+            noisy = kind(given.clone(), rng)
+            if not isinstance(noisy, Tensor) or noisy.shape != given.shape:
+                raise ValueError(
+                    f"noise={kind!r} must return a tensor of the shape that it is given, "
+                    f"{tuple(given.shape)}, got {getattr(noisy, 'shape', noisy)!r}."
+                )
+            into.copy_(noisy)
 
     return corrupt
