@@ -14,6 +14,7 @@ from skae._networks.factory import Network
 from skae._runtime.device import computing
 from skae._training.loop import train
 from skae._training.monitor import Monitor
+from skae._training.noise import calls_user
 from skae._training.plan import TrainingPlan, TrainState
 from skae.exceptions import DivergenceError
 
@@ -57,7 +58,7 @@ def in_passes(jobs: Iterable[Job]) -> list[list[Job]]:
 def _kind(job: Job) -> Hashable:
     """A key that is equal for jobs that can share a pass."""
     network, rows, plan = job.network, job.rows, job.plan
-    if not isinstance(network, DenseNetwork) or callable(plan.noise) or plan.block_length:
+    if not isinstance(network, DenseNetwork) or calls_user(plan.noise) or plan.block_length:
         return id(job)
     spec = network.spec
     # Sparsity is annealed from the number of latents, and the two halves of a variational
