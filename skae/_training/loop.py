@@ -232,6 +232,9 @@ class _Batch:
         if noise is not None or clean.dtype != network.parameters.dtype:
             clean = torch.empty_like(clean, dtype=network.parameters.dtype)
         self._clean, self._flat = clean, clean.view(-1, clean.shape[2])
+        # Noise is drawn and added in full precision, and rounded once.
+        rounded = noise is not None and clean.dtype != self.step.input.dtype
+        self._noisy = torch.empty_like(clean) if rounded else self.step.input
         self._observed = torch.empty_like(clean) if rows.has_missing else None
         self._takes_nan = math.isnan(network.missing)
         # Gradient of the mean over the batch's cells; missing cells have no weight.
@@ -256,9 +259,10 @@ class _Batch:
         if self._rows.keys is not None:
             step.offsets.copy_(offsets.reshape(-1))
         if self._noise is not None:
-            self._noise(clean, step.offsets, step.input)
-        elif step.input is not clean:
-            step.input.copy_(clean)
+            self._noise(clean, step.offsets, self._noisy)
+        given = clean if self._noise is None else self._noisy
+        if step.input is not given:
+            step.input.copy_(given)
         if observed is not None and self._takes_nan:
             step.input.masked_fill_(observed == 0.0, math.nan)
         step.forward()

@@ -20,11 +20,12 @@ IMAGES = np.abs(ROWS).reshape(-1, 4, 4)
 
 PHOTOS = np.kron(RNG.normal(size=(4, 6, 6)), np.ones((6, 6)))
 
-HALF_MISSING = np.where(RNG.random(ROWS.shape) < 0.1, np.nan, ROWS)
+MISSING = np.where(RNG.random(ROWS.shape) < 0.1, np.nan, ROWS)
 
 WEIGHTS = RNG.integers(0, 3, len(ROWS)).astype(float)
 
-PRECISIONS = ["float32", "bfloat16", "float64", "auto"]
+# What float32, the reference, is compared with; "auto" is one of them on every device.
+PRECISIONS = ["bfloat16", "float64"]
 
 CLASSES = [
     AutoencoderTransformer,
@@ -38,7 +39,7 @@ SMALL = {
     "n_components": 3,
     "hidden_layer_sizes": (16,),
     "batch_size": 64,
-    "max_epochs": 12,
+    "max_epochs": 8,
     "random_state": 0,
     "device": "cpu",
 }
@@ -65,20 +66,22 @@ def assert_as_good(cls, precision, X, tolerance=0.15, **options):
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("cls", CLASSES)
 class TestEveryClass:
-    @pytest.mark.parametrize("dropout", [0.0, 0.2])
-    @pytest.mark.parametrize("sample_weight", [None, WEIGHTS], ids=["equal", "weighted"])
-    @pytest.mark.parametrize("X", [ROWS, HALF_MISSING], ids=["whole", "missing"])
+    @pytest.mark.parametrize(
+        ("X", "sample_weight", "dropout"),
+        [(ROWS, None, 0.0), (ROWS, WEIGHTS, 0.2), (MISSING, None, 0.2),
+         (MISSING, WEIGHTS, 0.0)],
+        ids=["plain", "weighted-dropout", "missing-dropout", "missing-weighted"],
+    )  # fmt: skip
     def test_on_rows(self, cls, precision, X, sample_weight, dropout):
         assert_as_good(cls, precision, X, sample_weight=sample_weight, dropout=dropout)
 
-    @pytest.mark.parametrize("dropout", [0.0, 0.2])
-    def test_on_images(self, cls, precision, dropout):
-        options = {"network": "conv", "hidden_layer_sizes": (8,), "dropout": dropout}
+    def test_on_images(self, cls, precision):
+        options = {"network": "conv", "hidden_layer_sizes": (8,), "dropout": 0.2}
         assert_as_good(cls, precision, IMAGES, **options)
 
     @pytest.mark.parametrize("loss", ["absolute_error", "huber", "log_loss"])
     def test_in_every_loss(self, cls, precision, loss):
-        assert_as_good(cls, precision, HALF_MISSING, loss=loss, scaling="minmax")
+        assert_as_good(cls, precision, MISSING, loss=loss, scaling="minmax")
 
     @pytest.mark.parametrize("normalization", ["batch", "layer"])
     def test_in_every_normalization(self, cls, precision, normalization):
@@ -92,9 +95,9 @@ class TestEveryClass:
 
     def test_in_passes(self, cls, precision):
         estimator = cls(precision=precision, **SMALL)
-        for part in np.array_split(HALF_MISSING, 3):
+        for part in np.array_split(MISSING, 3):
             estimator.partial_fit(part)
-        assert np.isfinite(estimator.score_samples(HALF_MISSING)).all()
+        assert np.isfinite(estimator.score_samples(MISSING)).all()
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -105,7 +108,7 @@ class TestNoise:
          lambda clean, generator: 0.9 * clean],
         ids=["gaussian", "masking", "salt_and_pepper", "swap", "tuple", "callable"],
     )  # fmt: skip
-    @pytest.mark.parametrize("X", [ROWS, HALF_MISSING], ids=["whole", "missing"])
+    @pytest.mark.parametrize("X", [ROWS, MISSING], ids=["whole", "missing"])
     def test_of_rows(self, precision, noise, X):
         options = {"noise": noise, "noise_level": 0.2}
         assert_as_good(DenoisingAutoencoder, precision, X, **options)
@@ -131,8 +134,14 @@ class TestNoise:
         assert losses[precision] == pytest.approx(losses["float32"], rel=0.15)
 
 
+@pytest.mark.parametrize("cls", CLASSES)
+def test_auto_is_one_of_them(cls):
+    assert_as_good(cls, "auto", MISSING, sample_weight=WEIGHTS, dropout=0.2)
+    assert_as_good(cls, "auto", IMAGES, network="conv", hidden_layer_sizes=(8,))
+
+
 def test_ordered_and_sparse_latents():
     for options, precision in itertools.product(
         [{"ordered": True}, {"n_nonzero_coefs": 2}], PRECISIONS
     ):
-        assert_as_good(AutoencoderTransformer, precision, HALF_MISSING, **options)
+        assert_as_good(AutoencoderTransformer, precision, MISSING, **options)
