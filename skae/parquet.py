@@ -1,20 +1,24 @@
 """ParquetRows: the rows of Parquet files, sliced like an array."""
 
 import os
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from skae._data.sources import SlicedRows
+
 __all__ = ["ParquetRows"]
 
 
-class ParquetRows:
+class ParquetRows(SlicedRows):
     """Rows of Parquet files, read row group by row group when they are sliced.
 
     A source for ``fit`` and for predictions of data larger than memory. A row group is
     taken apart as a whole, and the last one is kept, so that memory grows with the
-    largest one; small row groups, of a few megabytes, are also shuffled fastest.
+    largest one; small row groups, of a few megabytes, are also shuffled fastest. Slices,
+    integers in any order and masks give what they give of an array.
 
     Parameters
     ----------
@@ -76,31 +80,44 @@ class ParquetRows:
         self._starts = np.cumsum([0, *lengths])
         self.shape = (int(self._starts[-1]), len(self.column_names))
         self._kept: tuple[int, np.ndarray] | None = None
+        self._lock = threading.Lock()
 
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, part: slice) -> np.ndarray:
-        """The rows of a slice, dense."""
-        start, stop, _ = part.indices(len(self))
-        rows = np.empty((max(0, stop - start), self.shape[1]), dtype=self.dtype)
-        first, last = np.searchsorted(self._starts, [start, stop], side="right") - 1
-        for group in range(first, min(last + 1, len(self._groups))):
+    def _slice(self, start: int, stop: int) -> np.ndarray:
+        rows = np.empty((stop - start, self.shape[1]), dtype=self.dtype)
+        for group in range(*self._groups_of(start, stop)):
             offset = self._starts[group]
             begin, end = max(start, offset), min(stop, self._starts[group + 1])
             rows[begin - start : end - start] = self._group(group)[begin - offset : end - offset]
         return rows
 
+    def _taken(self, index: np.ndarray) -> np.ndarray:
+        rows = np.empty((len(index), self.shape[1]), dtype=self.dtype)
+        groups = np.searchsorted(self._starts, index, side="right") - 1
+        for group in np.unique(groups):
+            own = groups == group
+            rows[own] = self._group(int(group))[index[own] - self._starts[group]]
+        return rows
+
+    def _groups_of(self, start: int, stop: int) -> tuple[int, int]:
+        """The first group of some rows, and the one after their last."""
+        if start == stop:
+            return 0, 0
+        first, last = np.searchsorted(self._starts, [start, stop - 1], side="right") - 1
+        return int(first), int(last) + 1
+
     def _group(self, number: int) -> np.ndarray:
-        if self._kept is None or self._kept[0] != number:
-            self._kept = None
-            file, i = self._groups[number]
-            table = file.read_row_group(i, columns=self.column_names)
-            rows = np.empty((table.num_rows, self.shape[1]), dtype=self.dtype)
-            for j, name in enumerate(self.column_names):
-                rows[:, j] = _numbers(table.column(name), self.dtype)
-            self._kept = number, rows
-        return self._kept[1]
+        # pyarrow's files are for one thread at a time.
+        with self._lock:
+            kept = self._kept
+            if kept is None or kept[0] != number:
+                kept = self._kept = None
+                file, i = self._groups[number]
+                table = file.read_row_group(i, columns=self.column_names)
+                rows = np.empty((table.num_rows, self.shape[1]), dtype=self.dtype)
+                for j, name in enumerate(self.column_names):
+                    rows[:, j] = _numbers(table.column(name), self.dtype)
+                kept = self._kept = number, rows
+            return kept[1]
 
 
 def _numbers(column: Any, dtype: np.dtype) -> np.ndarray:

@@ -32,13 +32,17 @@ class FlatImages:
 
     def __getitem__(self, part: Any) -> np.ndarray:
         images = self._images[part]
-        return images.reshape(len(images), -1)
+        n_axes = images.ndim - self._images.ndim + 1
+        return images.reshape(*images.shape[:n_axes], self.shape[1])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[:], dtype=dtype)
 
 
 def as_rows(images: np.ndarray) -> "np.ndarray | FlatImages":
     """Images (n, height, width[, channels]) as rows, without a copy."""
     if images[:1].flags.c_contiguous:
-        return images.reshape(len(images), -1)
+        return images.reshape(len(images), math.prod(images.shape[1:]))
     return FlatImages(images)
 
 

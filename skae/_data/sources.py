@@ -14,11 +14,72 @@ from scipy import sparse
 _READ_BYTES = 1 << 20
 
 
-class Source:
+class SlicedRows:
+    """Rows that are read by consecutive slices, indexed as those of an array.
+
+    A slice, an integer, integers in any order or a mask give what NumPy gives. Who inherits reads
+    consecutive rows in ``_slice``, and rows of ascending numbers in ``_taken``.
+    """
+
+    shape: tuple[int, int]
+    dtype: Any
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, part: Any) -> Any:
+        if part is ...:
+            part = slice(None)
+        if isinstance(part, slice):
+            start, stop, step = part.indices(len(self))
+            if step == 1:
+                return self._slice(start, max(start, stop))
+            return self._in_any_order(np.arange(start, stop, step))
+        index = np.asarray(part)
+        if index.dtype == bool and index.shape == (len(self),):
+            return self._masked(np.flatnonzero(index))
+        if isinstance(part, list) and not part:
+            index = index.astype(np.intp)
+        if index.dtype.kind not in "iu" or index.ndim > 1:
+            raise IndexError(
+                f"Rows are indexed by a slice, an integer, integers or a mask of {len(self)} "
+                f"booleans, got {part!r}."
+            )
+        index = index.astype(np.intp)
+        beyond = (index < -len(self)) | (index >= len(self))
+        if beyond.any():
+            raise IndexError(f"X has {len(self)} rows, and none of the number {index[beyond][0]}.")
+        rows = self._in_any_order(np.atleast_1d(np.where(index < 0, index + len(self), index)))
+        return rows if index.ndim else rows[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        rows = self[:]
+        return rows if dtype is None else rows.astype(dtype, copy=False)
+
+    def _in_any_order(self, index: np.ndarray) -> np.ndarray:
+        if (np.diff(index) >= 0).all():
+            return self._taken(index)
+        order = np.argsort(index, kind="stable")
+        rows = np.empty((len(index), self.shape[1]), dtype=self.dtype)
+        rows[order] = self._taken(index[order])
+        return rows
+
+    def _masked(self, index: np.ndarray) -> Any:
+        return self._taken(index)
+
+    def _slice(self, start: int, stop: int) -> np.ndarray:
+        raise NotImplementedError
+
+    def _taken(self, index: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+
+class Source(SlicedRows):
     """Rows of a file or store, read slice by slice; images are flattened.
 
     Reads are whole blocks of ``read_length`` rows, and the last block is kept. So a store of
-    compressed chunks decompresses each chunk once.
+    compressed chunks decompresses each chunk once. A mask gives a source that reads its rows
+    later.
 
     Parameters
     ----------
@@ -44,19 +105,9 @@ class Source:
         self.read_length = -(-length // chunk) * chunk
         self._kept: tuple[int, np.ndarray] | None = None
 
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, part: Any) -> Any:
-        """Rows of a slice or of sorted indices; for a mask, a source that reads them later."""
-        if isinstance(part, slice):
-            return self._slice(*part.indices(len(self))[:2])
-        part = np.asarray(part)
-        return _Subset(self, np.flatnonzero(part)) if part.dtype == bool else self._taken(part)
-
     def _slice(self, start: int, stop: int) -> np.ndarray:
         first = start // self.read_length * self.read_length
-        if stop <= first + self.read_length:
+        if start < stop <= first + self.read_length:
             return self._block(first)[start - first : stop - first]
         rows = np.empty((stop - start, self.shape[1]), dtype=self.dtype)
         for block in range(first, stop, self.read_length):
@@ -73,12 +124,18 @@ class Source:
             rows[begin:end] = self._block(first)[index[begin:end] - first]
         return rows
 
+    def _masked(self, index: np.ndarray) -> "Source":
+        return _Subset(self, index)
+
     def _block(self, first: int) -> np.ndarray:
-        if self._kept is None or self._kept[0] != first:
+        # Another thread may put its block in the place of this one at any moment.
+        kept = self._kept
+        if kept is None or kept[0] != first:
             # Free the old block before the next one is read.
-            self._kept = None
-            self._kept = first, self._read(first, min(first + self.read_length, len(self)))
-        return self._kept[1]
+            kept = self._kept = None
+            rows = self._read(first, min(first + self.read_length, len(self)))
+            kept = self._kept = first, rows
+        return kept[1]
 
     def _read(self, start: int, stop: int) -> np.ndarray:
         try:
