@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, Literal, Self
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
@@ -17,13 +17,13 @@ from sklearn.utils.validation import check_array, check_is_fitted
 from skae._coding.entropy import Table, constriction, decode_columns, encode_columns, fit_table
 from skae._coding.quantizer import Quantizer, decoder_metric, fit_quantizer, rounded
 from skae._coding.refine import epochs_for, refine
-from skae._coding.residual import Grid, fit_grid, grid_steps
+from skae._coding.residual import Grid, fit_grid, grid_steps, integers_of
 from skae._coding.stream import MOST_ROWS, fingerprint, read_stream, write_stream
-from skae._data.columns import Layout, layout_of
+from skae._data.columns import Layout, layout_of, plain
 from skae._data.convert import dense_chunks
 from skae._data.scale import AffineScaler
 from skae._data.types import FloatArray, MatrixLike, Output, RandomState
-from skae._estimators.base import BaseAutoencoder
+from skae._estimators.base import BaseAutoencoder, all_or_nothing
 from skae._estimators.sklearn_private import (
     HasMethods,
     Interval,
@@ -72,8 +72,9 @@ class LatentCodec(BaseEstimator):
         rounding add a quarter to the squared error of the reconstruction; with
         ``max_error`` it takes the step of the fewest bytes in all.
     max_error : float, array-like of shape (n_features,) or None, default=None
-        Most that a decoded value may differ, in units of ``X``. The residuals are
-        coded, too. 0 keeps integers exactly. None codes the latents alone.
+        Most that a decoded value may differ, in units of ``X`` and as it is returned, in the
+        dtype of the training data. The residuals are coded, too. 0 keeps integers exactly.
+        None codes the latents alone.
     max_epochs : int or "auto", default="auto"
         Passes over the training rows that the network is trained on for. "auto" is 10, or
         as many as make 2000 updates, at most 200. 0, and always for a transformer that is
@@ -151,6 +152,7 @@ class LatentCodec(BaseEstimator):
         self.max_epochs = max_epochs
         self.random_state = random_state
 
+    @all_or_nothing
     def fit(self, X: MatrixLike, y: Any = None) -> Self:
         """Fit the estimator, train its network on, and learn steps and tables.
 
@@ -181,7 +183,8 @@ class LatentCodec(BaseEstimator):
         rows = _rows(estimator, X)
         layout, steps = layout_of(X, rows), None
         if self.max_error is not None:
-            steps = grid_steps(self.max_error, layout.is_integer, rows.shape[1])
+            spacing = _spacing(rows, layout)
+            steps = grid_steps(self.max_error, layout.is_integer, rows.shape[1], spacing)
         latents = _latents(estimator, X)
         step = self._first_step(estimator, rows, latents)
         quantizer = _fitted_quantizer(estimator, latents, step)
@@ -220,7 +223,8 @@ class LatentCodec(BaseEstimator):
             If the codec is not fitted.
         ValueError
             If ``max_error`` cannot be kept: a value is missing, no integer where the
-            training data were, or too large.
+            training data were, too large, or between those that the training data's dtype
+            has.
         """
         return b"".join(self.encode_batches([X]))
 
@@ -362,19 +366,55 @@ class LatentCodec(BaseEstimator):
 
     def _encode_residuals(self, rows: FloatArray, integers: FloatArray) -> bytes:
         assert self._grid is not None
-        predictions = self._predictions(integers)
-        data = self._grid.encode(rows, predictions)
-        decoded = self._layout.restored(self._grid.decode(data, predictions))
-        error = np.abs(np.asarray(decoded, dtype=np.float64).reshape(rows.shape) - rows)
-        # Floats are rounded, too, when they are decoded.
-        most = np.asarray(self.max_error) + 1e-6 * ~self._layout.is_integer * np.abs(rows)
-        if (error > most).any():
+        return self._grid.encode_points(self._points(rows), self._predictions(integers))
+
+    def _points(self, rows: FloatArray) -> FloatArray:
+        """Points of the grid that decode to the rows within ``max_error``."""
+        assert self._grid is not None
+        steps, is_integer = self._grid.steps, self._layout.is_integer
+        if (is_integer & (np.abs(rows.astype(np.float64)) >= 2.0**53)).any():
             raise ValueError(
-                f"X holds a value that max_error={self.max_error!r} cannot be kept for: no "
-                f"integer, or out of the range of its dtype in the training data. Fit on such "
-                f"data, or pass a larger max_error."
+                "X holds an integer that is too large for max_error: from 2**53 on, not all are "
+                "exact in float64. Pass max_error=None."
             )
-        return data
+        points = integers_of(rows, steps)
+        beyond = self._is_beyond(points, rows)
+        # Where a quotient was rounded, or the decoded float, a neighbor may be nearer.
+        for side in (-1, 1):
+            if beyond.any():
+                moved = points + side * beyond
+                still = self._is_beyond(moved, rows)
+                points, beyond = np.where(still, points, moved), beyond & still
+        if beyond.any():
+            self._refuse(rows, points, beyond)
+        return points
+
+    def _is_beyond(self, points: FloatArray, rows: FloatArray) -> NDArray[np.bool_]:
+        """Which values are off by more than ``max_error``, as they are returned."""
+        most = np.inf if self.max_error is None else np.asarray(self.max_error, dtype=np.float64)
+        return ~(np.abs(self._returned(points, rows.shape) - rows) <= most)
+
+    def _returned(self, points: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+        """What is decoded of points of the grid, in float64."""
+        assert self._grid is not None
+        # Floats are rounded to their dtype when they are decoded.
+        with np.errstate(over="ignore"):
+            decoded = self._layout.restored(self._grid.values(points))
+        return np.asarray(decoded, dtype=np.float64).reshape(shape)
+
+    def _refuse(self, rows: FloatArray, points: FloatArray, beyond: NDArray[np.bool_]) -> None:
+        row, column = np.argwhere(beyond)[0]
+        names, decoded = self._layout.dtypes, self._returned(points, rows.shape)
+        name = names[column] if len(names) > 1 else names[0]
+        if np.broadcast_to(self._layout.is_integer, rows.shape[1:])[column]:
+            why = "it is no integer, or out of the range of this dtype. Fit on such data"
+        else:
+            why = "which holds no value that near to it. Fit on float64"
+        raise ValueError(
+            f"max_error={self.max_error!r} cannot be kept for the value {rows[row, column]!s} in "
+            f"column {column}, which would be decoded as {decoded[row, column]!s}: the training "
+            f"data hold {name} there, {why}, or pass a larger max_error."
+        )
 
     def _decoded(self, file: BinaryIO) -> Iterator[FloatArray]:
         check_is_fitted(self)
@@ -434,6 +474,20 @@ def _rows(estimator: Any, X: Any) -> Any:
 def _dense(rows: Any) -> FloatArray:
     (_, dense), *_ = dense_chunks(rows, max(1, rows.shape[0]))
     return dense
+
+
+def _spacing(rows: Any, layout: Layout) -> FloatArray:
+    """How far a float of the grid is moved by rounding, at the largest value of each column."""
+    largest = np.zeros(rows.shape[1])
+    for _, part in dense_chunks(rows):
+        largest = np.fmax(largest, np.fmax.reduce(np.abs(part.astype(np.float64)), axis=0))
+    names = np.broadcast_to(np.array(layout.dtypes, dtype=object), largest.shape)
+    in_dtype = [
+        float(np.spacing(most.astype(plain(name)))) if plain(name).kind == "f" else 0.0
+        for most, name in zip(largest, names, strict=True)
+    ]
+    # Twice in float64: by the quotient and by the product.
+    return np.array(in_dtype) + 2.0 * np.spacing(largest)
 
 
 def _weights(estimator: Any) -> Any:

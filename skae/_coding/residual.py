@@ -23,6 +23,9 @@ _TOLERANCE, _RELATIVE = 1e-7, 1e-12
 # Integers up to here are exact in float64.
 _MOST = 2**52
 
+# A larger error is as good as none.
+_MOST_ERROR = 1e300
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -39,9 +42,13 @@ class Grid:
 
     def encode(self, rows: np.ndarray, predictions: np.ndarray) -> bytes:
         """Rows (n, n_features) as bytes."""
+        return self.encode_points(integers_of(rows, self.steps), predictions)
+
+    def encode_points(self, integers: np.ndarray, predictions: np.ndarray) -> bytes:
+        """Points of the grid as bytes."""
         predictions = _scaled(predictions, self.steps)
         offset = _safe_offset(predictions)
-        residuals = integers_of(rows, self.steps) - _rounded(predictions, offset)
+        residuals = integers - _rounded(predictions, offset)
         return bytes([offset]) + encode_columns(residuals, self.tables)
 
     def decode(self, data: bytes, predictions: np.ndarray) -> np.ndarray:
@@ -63,15 +70,33 @@ def fit_grid(rows: np.ndarray, predictions: np.ndarray, steps: np.ndarray) -> Gr
     return Grid(steps, [fit_table(column) for column in residuals.T])
 
 
-def grid_steps(max_error: Any, is_integer: np.ndarray, n_features: int) -> np.ndarray:
-    """The widest steps that keep the error: odd for integers, twice the error for floats.
+def grid_steps(
+    max_error: Any, is_integer: np.ndarray, n_features: int, spacing: Any = 0.0
+) -> np.ndarray:
+    """The widest steps that keep the error: odd for integers, for floats about twice the error.
+
+    Parameters
+    ----------
+    max_error : float or array-like of shape (n_features,)
+    is_integer : ndarray of bool
+        Which columns hold integers, or one entry for all.
+    n_features : int
+    spacing : float or array-like of shape (n_features,)
+        How far rounding moves a float of the grid, at most.
 
     Raises
     ------
     ValueError
-        If an error is negative, or zero where values are not integers.
+        If an error is negative, or zero where values are not integers, or there is not one for
+        each feature.
     """
-    error = np.broadcast_to(np.asarray(max_error, dtype=np.float64), (n_features,))
+    error = np.asarray(max_error, dtype=np.float64)
+    if error.shape not in ((), (1,), (n_features,)):
+        raise ValueError(
+            f"max_error={max_error!r} must be one number, or one for each of the {n_features} "
+            f"features; got shape {error.shape}."
+        )
+    error = np.broadcast_to(error, (n_features,))
     if not (np.isfinite(error) & (error >= 0)).all():
         raise ValueError(f"max_error={max_error!r} must be finite, and at least 0.")
     if ((error == 0) & ~is_integer).any():
@@ -79,7 +104,15 @@ def grid_steps(max_error: Any, is_integer: np.ndarray, n_features: int) -> np.nd
             f"max_error={max_error!r} is 0, but the training data hold floats. Fit on integers to "
             f"keep them exactly, or pass a positive max_error."
         )
-    return np.where(is_integer, 2.0 * np.floor(error) + 1.0, 2.0 * error)
+    error = np.minimum(error, _MOST_ERROR)
+    # A third is always enough: where floats lie farther apart than 4/3 of the error, the one next
+    # to the point of the grid is the value itself; where they do not, half of their distance and
+    # a third of the error are less than the error.
+    half = np.maximum(error - spacing, error / 3.0)
+    steps = np.where(is_integer, 2.0 * np.floor(error) + 1.0, 2.0 * half)
+    if not (steps >= np.finfo(np.float64).tiny).all():
+        raise ValueError(f"max_error={max_error!r} is too small for float64. Pass a larger one.")
+    return steps
 
 
 def integers_of(rows: np.ndarray, steps: np.ndarray) -> np.ndarray:
@@ -90,11 +123,12 @@ def integers_of(rows: np.ndarray, steps: np.ndarray) -> np.ndarray:
     ValueError
         If a value is missing, or too large for such small steps.
     """
-    scaled = rows / steps
+    with np.errstate(over="ignore"):
+        scaled = rows.astype(np.float64) / steps
     if not (np.abs(scaled) < _MOST).all():
         raise ValueError(
             "X holds a value that is missing, or too large for max_error. Fill missing cells in, "
-            "or pass max_error=None."
+            "or pass a larger max_error, or None."
         )
     return np.rint(scaled).astype(np.int64)
 

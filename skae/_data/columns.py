@@ -66,7 +66,7 @@ class Layout:
     @property
     def is_integer(self) -> np.ndarray:
         """Which columns hold integers or booleans, or one entry for all."""
-        return np.array([_plain(name).kind in "iub" for name in self.dtypes])
+        return np.array([plain(name).kind in "iub" for name in self.dtypes])
 
     def restored(self, values: np.ndarray) -> Any:
         """Rows (n, n_features) in this layout; integers are rounded, and clipped to their dtype.
@@ -74,11 +74,11 @@ class Layout:
         An array gets the one dtype that holds all columns.
         """
         if self.columns is None:
-            dtype = np.result_type(*{_plain(name) for name in self.dtypes})
+            dtype = np.result_type(*{plain(name) for name in self.dtypes})
             return _cast(values, dtype).reshape(-1, *self.shape)
         dtypes = self.dtypes * (len(self.columns) if len(self.dtypes) == 1 else 1)
         pairs = zip(self.columns, values.T, dtypes, strict=True)
-        series = {name: _cast(column, _plain(dtype)) for name, column, dtype in pairs}
+        series = {name: _cast(column, plain(dtype)) for name, column, dtype in pairs}
         if self.kind == "polars":
             import polars
 
@@ -109,7 +109,7 @@ def dtypes_of(X: Any, rows: Any) -> tuple[str, ...]:
     return tuple(name if is_numeric(name) else "float64" for name in names)
 
 
-def _plain(name: str) -> np.dtype:
+def plain(name: str) -> np.dtype:
     """NumPy's dtype for the name of a dtype of NumPy, pandas or polars."""
     return np.dtype({"boolean": "bool"}.get(name.lower(), name.lower()))
 
@@ -117,7 +117,7 @@ def _plain(name: str) -> np.dtype:
 def is_numeric(name: str) -> bool:
     """Whether a dtype of that name holds numbers."""
     try:
-        return _plain(name).kind in "biuf"
+        return plain(name).kind in "biuf"
     except TypeError:
         return False
 
