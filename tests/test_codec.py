@@ -8,9 +8,11 @@ import sys
 import numpy as np
 import pytest
 from scipy import sparse
+from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
 from sklearn.decomposition import PCA
 from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV
 
 from skae import AutoencoderTransformer
 from skae._coding.entropy import fit_table
@@ -350,3 +352,50 @@ def test_bad_parameters_are_named(autoencoder, parameters):
 def test_zero_error_of_floats_is_refused(autoencoder):
     with pytest.raises(ValueError, match="max_error=0"):
         LatentCodec(FrozenEstimator(autoencoder), max_error=0, max_epochs=0).fit(TRAIN / 3)
+
+
+# As a meta-estimator.
+
+
+def test_estimator_is_cloned_and_fitted_and_its_parameters_are_its_own():
+    autoencoder = AutoencoderTransformer(n_components=4, max_epochs=2, random_state=0)
+    codec = LatentCodec(autoencoder, max_epochs=0).fit(TRAIN)
+    assert not hasattr(autoencoder, "n_features_in_")
+    alone = clone(autoencoder).fit(TRAIN)
+    np.testing.assert_array_equal(codec.estimator_.transform(TEST), alone.transform(TEST))
+    frozen = LatentCodec(FrozenEstimator(alone), max_epochs=0).fit(TRAIN)
+    assert frozen.encode(TEST) == codec.encode(TEST)
+    copied = clone(codec).set_params(estimator__n_components=2, step=3.0)
+    assert (autoencoder.n_components, copied.estimator.n_components) == (4, 2)
+    assert not hasattr(copied, "estimator_")
+    assert copied.fit(TRAIN).estimator_.n_components_ == 2
+    assert copied.step_ == 3.0
+
+
+@pytest.mark.parametrize("max_epochs", [0, 1])
+def test_frozen_estimator_keeps_its_bits(autoencoder, max_epochs):
+    frozen = FrozenEstimator(autoencoder)
+    before = pickle.dumps(autoencoder._model), autoencoder.transform(TEST)
+    codec = LatentCodec(frozen, max_epochs=max_epochs, random_state=0).fit(TRAIN)
+    assert codec.estimator is frozen
+    assert frozen.estimator is autoencoder
+    assert pickle.dumps(autoencoder._model) == before[0]
+    np.testing.assert_array_equal(autoencoder.transform(TEST), before[1])
+    same = np.array_equal(codec.estimator_.transform(TEST), before[1])
+    assert same == (max_epochs == 0)
+
+
+def test_grid_search_weighs_bytes_against_errors():
+    def cost(codec, X, y=None):
+        data = codec.encode(X)
+        return -len(data) / len(X) - 2.0 * _error(codec.decode(data), X)
+
+    autoencoder = AutoencoderTransformer(max_epochs=5, random_state=0)
+    grid = {"estimator__n_components": [1, 8], "step": [0.5, 50.0]}
+    search = GridSearchCV(LatentCodec(autoencoder, max_epochs=0), grid, scoring=cost, cv=2)
+    search.fit(TRAIN[:400])
+    assert search.best_params_ == {"estimator__n_components": 8, "step": 0.5}
+    scores = search.cv_results_["mean_test_score"]
+    assert search.best_score_ == scores.max() > scores.min() + 1.0
+    best = LatentCodec(clone(autoencoder).set_params(n_components=8), step=0.5, max_epochs=0)
+    assert search.best_estimator_.encode(TEST) == best.fit(TRAIN[:400]).encode(TEST)

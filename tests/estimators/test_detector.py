@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 import skae._estimators.calibrated
 from skae import AutoencoderAnomalyDetector
 from skae._anomaly.rows import SCORES
+from skae._estimators import callbacks
 from skae._runtime.randomness import subsamples
 
 X, Y = load_breast_cancer(return_X_y=True)
@@ -220,3 +221,27 @@ def test_rare_flags_are_no_outliers_by_themselves():
     assert np.median(scores(X[:40])) > np.median(scores(odd)) + 1.0
     standard = AutoencoderAnomalyDetector(scaling="standard", random_state=0).fit(X).score_samples
     assert np.median(standard(X[:40])) < np.median(standard(odd))
+
+
+@pytest.mark.parametrize(
+    ("shape", "changes", "rate"),
+    [
+        ((40, 32), {}, 3e-3 * 784 / 1280),
+        ((28, 28), {}, 3e-3),
+        ((9, 9), {}, 3e-3),
+        ((40, 32), {"anomaly_score": "reconstruction"}, 3e-3),
+        ((40, 32), {"learning_rate": 3e-3}, 3e-3),
+        ((40, 32), {"learning_rate": 0.02}, 0.02),
+        ((1280,), {}, 3e-3),
+    ],
+    ids=str,
+)
+def test_rate_of_large_images_is_smaller_unless_it_is_a_number(shape, changes, rate, monkeypatch):
+    plans = []
+    run = callbacks.run
+    monkeypatch.setattr(callbacks, "run", lambda job: plans.append(job.plan) or run(job))
+    images = np.random.default_rng(0).random((6, *shape))
+    settings = {"hidden_layer_sizes": (4,), "max_epochs": 1, "random_state": 0}
+    AutoencoderAnomalyDetector(**settings, n_estimators=2, **changes).fit(images)
+    [plan] = plans
+    assert plan.learning_rates == pytest.approx((rate, rate), rel=1e-12)

@@ -168,3 +168,70 @@ def test_frame_of_words_is_refused(library):
         frame = frame.with_columns(library.Series("c", words))
     with pytest.raises(ValueError, match="red"):
         AutoencoderTransformer(**SMALL).fit(frame)
+
+
+ROW_METHODS = ["reconstruct", "denoise", "impute", "inpaint", "inverse_transform"]
+
+
+def _rows_of(estimator, name, rows, mask):
+    """What one of these methods gives."""
+    if name == "inverse_transform":
+        return estimator.inverse_transform(estimator.transform(rows))
+    return getattr(estimator, name)(*((rows, mask) if name == "inpaint" else (rows,)))
+
+
+@pytest.fixture(scope="module")
+def holes():
+    rng = np.random.default_rng(5)
+    return np.where(rng.random(X.shape) < 0.1, np.nan, X)
+
+
+@pytest.mark.parametrize("name", ROW_METHODS)
+@pytest.mark.parametrize("named", [False, True], ids=["numbered", "named"])
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning")
+def test_set_output_makes_frames_of_rows_from_arrays(library, holes, name, named):
+    mask = np.zeros(X.shape, dtype=bool)
+    mask[:, 1] = True
+    estimator = DenoisingAutoencoder(**SMALL).fit(_frame(library, holes) if named else holes)
+    expected = DenoisingAutoencoder(**SMALL).fit(holes)
+    values = _rows_of(expected, name, holes, mask)
+    assert isinstance(values, np.ndarray)
+    result = _rows_of(estimator.set_output(transform=library.__name__), name, holes, mask)
+    assert isinstance(result, library.DataFrame)
+    assert list(result.columns) == (NAMES if named else [f"x{i}" for i in range(6)])
+    np.testing.assert_array_equal(result.to_numpy(), values)
+    assert result.to_numpy().dtype == values.dtype
+    if library.__name__ == "pandas":
+        assert list(result.index) == list(range(len(X)))
+    estimator.set_output(transform="default")
+    np.testing.assert_array_equal(_rows_of(estimator, name, holes, mask), values)
+    assert isinstance(_rows_of(estimator, name, holes, mask), np.ndarray)
+
+
+@pytest.mark.parametrize("name", ROW_METHODS)
+def test_set_output_of_another_library_wins_over_that_of_the_rows(holes, name):
+    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    mask = np.zeros(X.shape, dtype=bool)
+    mask[:, 1] = True
+    frame = _frame(pandas, holes)
+    estimator = DenoisingAutoencoder(**SMALL).fit(frame)
+    own = _rows_of(estimator, name, frame, mask)
+    other = _rows_of(estimator.set_output(transform="polars"), name, frame, mask)
+    assert isinstance(other, polars.DataFrame)
+    assert other.columns == NAMES
+    np.testing.assert_array_equal(other.to_numpy(), np.asarray(own))
+    kept = _rows_of(estimator.set_output(transform="pandas"), name, frame, mask)
+    assert list(kept.columns) == NAMES
+    np.testing.assert_array_equal(kept.to_numpy(), other.to_numpy())
+    if name != "inverse_transform":
+        assert list(kept.index) == list(frame.index)
+
+
+def test_set_output_leaves_images_images():
+    pytest.importorskip("pandas")
+    images = X[:, :4].reshape(-1, 2, 2)
+    estimator = DenoisingAutoencoder(**SMALL).fit(images)
+    expected = estimator.reconstruct(images)
+    np.testing.assert_array_equal(
+        estimator.set_output(transform="pandas").reconstruct(images), expected
+    )
