@@ -4,7 +4,7 @@ __all__ = ["DivergenceError"]
 
 
 class DivergenceError(ValueError):
-    """Training produced a loss or weights that are not finite.
+    """Training ended in numbers that are not finite, or in a network that is of no use.
 
     It is a ``ValueError``: data and parameters do not fit each other. The
     estimator is left as it was before the call that raised it.

@@ -54,7 +54,9 @@ def principal_axes(x: Tensor, weights: Tensor | None, n_axes: int, seed: int) ->
         variances, axes = variances.flip(0)[:n_axes], columns.flip(1)[:, :n_axes].T
     else:
         variances, axes = _leading(centered, n_axes, seed)
-    kept = variances > 1e-7 * variances[0].clamp(min=1e-30)
+    # What rows far from zero vary by may be rounding, which scores would blow up.
+    rounding = 1e-14 * (mean @ mean)
+    kept = variances > (1e-7 * variances[0]).clamp(min=1e-37).maximum(rounding)
     axes, variances = axes[kept], variances[kept]
     # The sign of an axis is arbitrary, so its largest entry is made positive.
     largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))

@@ -22,6 +22,7 @@ from skae._runtime.randomness import (
     table_offsets,
 )
 from skae._runtime.tuning import BOUNDED_FROM, DISPERSION_RATE
+from skae._training.divergence import Seen
 from skae._training.feeds import make_feed
 from skae._training.losses import LOSSES, Loss
 from skae._training.monitor import Monitor
@@ -38,7 +39,7 @@ def train(
     Raises
     ------
     DivergenceError
-        If the loss or the weights stop being finite.
+        If the loss or the weights stop being finite, or the network ends as one of no use.
     """
     run = _Run(network, rows, plan, state)
     for _ in range(state.epoch, plan.max_epochs):
@@ -48,7 +49,7 @@ def train(
         watched = None if validation_loss is None else validation_loss.tolist()
         if monitor.epoch_done(loss.tolist(), watched):
             break
-    monitor.finish()
+    monitor.finish(rows, run.seen())
 
 
 def _global_generator(
@@ -88,6 +89,10 @@ class _Run:
         self._optimizer = self._make_optimizer(gradients)
         sizes = batch_sizes(self._feed.n_train, plan.batch_size)
         self._epoch_steps, self._begun = len(sizes), 0
+        self._last: _Batch | None = None
+        self._before: dict[str, Tensor] | None = None
+        if state.n_steps:
+            self._before = {name: value.clone() for name, value in network.state().items()}
         noise = self._make_noise()
         self._batches = {
             size: _Batch(network, rows, plan, gradients, noise, size) for size in set(sizes)
@@ -120,7 +125,8 @@ class _Run:
         earlier = self._state.n_steps + 1
         for done, (index, offset, loss) in enumerate(pieces):
             progress = (self._begun + done) / horizon
-            self._batches[index.shape[1]].compute_gradients(index, offset, loss, progress)
+            self._last = self._batches[index.shape[1]]
+            self._last.compute_gradients(index, offset, loss, progress)
             self._optimizer.step(earlier + done, schedule(progress))
         self._begun += len(sizes)
         self._state.n_steps += len(sizes)
@@ -138,6 +144,10 @@ class _Run:
         most = self._network.spec.n_latents
         for batch in self._batches.values():
             batch.step.controls.n_kept = round(n_kept * (most / n_kept) ** (1.0 - progress))
+
+    def seen(self) -> Seen | None:
+        """The rows of the last step, if there was one."""
+        return None if self._last is None else self._last.seen()._replace(before=self._before)
 
     def validation_loss(self) -> Tensor | None:
         """Mean loss of each member on its held-out rows, if there are any."""
@@ -236,6 +246,7 @@ class _Batch:
         rounded = noise is not None and clean.dtype != self.step.input.dtype
         self._noisy = torch.empty_like(clean) if rounded else self.step.input
         self._observed = torch.empty_like(clean) if rows.has_missing else None
+        self._row_weights: Tensor | None = None
         self._takes_nan = math.isnan(network.missing)
         # Gradient of the mean over the batch's cells; missing cells have no weight.
         n_cells = size * clean.shape[2] * rows.observed_share
@@ -280,7 +291,7 @@ class _Batch:
         scale, penalty_scale = self._scale, self._penalty_scale
         weights = None
         if self._rows.weights is not None:
-            weights = self._rows.weights[rows].view(*index.shape, 1)
+            weights = self._row_weights = self._rows.weights[rows].view(*index.shape, 1)
             scale, penalty_scale = scale * weights, penalty_scale * weights
         step.gradient.mul_(scale)
         if self._beta is not None:
@@ -288,6 +299,13 @@ class _Batch:
         if self._latent_l1:
             torch.sign(step.latents, out=step.latent_gradient).mul_(penalty_scale)
         step.backward()
+
+    def seen(self) -> Seen:
+        """The rows that were gathered last."""
+        rows = self._clean
+        if self._observed is not None:
+            rows = rows.masked_fill(self._observed == 0.0, math.nan)
+        return Seen(rows, self._row_weights)
 
     def _weigh_divergence(
         self, beta: float, losses: Tensor, weights: Tensor | None, progress: float

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skae._data.loaded import Rows
 from skae._networks.factory import Network, arrays_of
+from skae._training.divergence import Seen, check_finite, check_useful
 from skae._training.plan import TrainingPlan
-from skae.exceptions import DivergenceError
 
 # Called after each epoch with the monitor and whether training stops here anyway.
 # Returns True to stop training.
@@ -63,8 +64,8 @@ class Monitor:
         if validation_loss is not None:
             self.validation_losses.append(validation_loss)
             watched = validation_loss
-        if not all(abs(value) < float("inf") for value in [*loss, *watched]):
-            raise_divergence(self.plan, f"in epoch {len(self.losses)}")
+        finite = all(abs(value) < float("inf") for value in [*loss, *watched])
+        check_finite(finite, self.plan, f"in epoch {len(self.losses)}")
         stop = self._stalled(sum(watched) / len(watched), validation_loss is not None)
         if self.callback is not None:
             stop = self.callback(self, stop) or stop
@@ -100,26 +101,21 @@ class Monitor:
         patience = self.plan.n_iter_no_change
         return counts and patience is not None and self._n_stalled >= patience
 
-    def finish(self) -> None:
+    def finish(self, rows: Rows, seen: Seen | None) -> None:
         """Restore the weights of the best validation loss, if there was one.
 
         Raises
         ------
         DivergenceError
-            If a weight is not finite.
+            If a weight is not finite, or the network is of no use on the training ``rows``, of
+            which some were ``seen`` last.
         """
         if self._best_state is not None:
             self.network.load_state(self._best_state)
-        if not bool(self.network.parameters.isfinite().all()):
-            raise_divergence(self.plan, "after the last epoch")
-
-
-def raise_divergence(plan: TrainingPlan, where: str) -> None:
-    rates = ", ".join(f"{rate:g}" for rate in sorted(set(plan.learning_rates)))
-    raise DivergenceError(
-        f"Training diverged: loss={plan.loss!r} or the weights are no longer finite {where}. "
-        f"Pass a smaller learning_rate (it was {rates}), or scaling='standard' if scaling is off."
-    )
+        finite = bool(self.network.parameters.isfinite().all())
+        check_finite(finite, self.plan, "after the last epoch")
+        if seen is not None:
+            check_useful(self.network, rows, self.plan, seen)
 
 
 class ProgressPrinter:

@@ -12,6 +12,7 @@ from skae._data.loaded import Rows
 from skae._networks.dense import DenseNetwork, paired
 from skae._networks.factory import Network
 from skae._runtime.device import computing
+from skae._training.divergence import Seen
 from skae._training.loop import train
 from skae._training.monitor import Monitor
 from skae._training.noise import calls_user
@@ -135,12 +136,14 @@ class Stack:
                 self._done.add(i)
         return not self._active()
 
-    def finish(self) -> None:
+    def finish(self, rows: Rows, seen: Seen | None) -> None:
         for i in self._active():
             self._fetch(i)
         for i, job in enumerate(self._jobs):
             if i not in self.errors:
-                self._is_done(i, partial(Monitor.finish, job.monitor))
+                own = slice(self._first[i], self._first[i] + job.network.n_members)
+                some = None if seen is None else seen.of(own)
+                self._is_done(i, partial(Monitor.finish, job.monitor, job.rows, some))
 
     def _active(self) -> list[int]:
         return [i for i in range(len(self._jobs)) if i not in self._done]
