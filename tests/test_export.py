@@ -190,6 +190,7 @@ def test_scores_threshold_and_labels_of_a_detector(changes, path):
     assert set(labels) == {-1, 1}
 
 
+@pytest.mark.slow
 def test_wide_rows_of_a_detector_are_projected_alike(path):
     rows = np.random.default_rng(0).normal(size=(100, 300)).astype(np.float32)
     detector = AutoencoderAnomalyDetector(**SMALL, n_estimators=1, anomaly_score="isolation")

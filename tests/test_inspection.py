@@ -123,10 +123,22 @@ def test_walk_decodes_one_latent_at_a_time(as_rows):
     end[display.latents[1]] += 2 * codes.std(axis=0)[display.latents[1]]
     expected = estimator.inverse_transform(end[None]).reshape(8, 8)
     np.testing.assert_allclose(display.walks[1, -1], expected, rtol=1e-4, atol=1e-4)
-    assert display.ax_.images[0].get_array().shape == (27, 45)
+    picture = np.asarray(display.ax_.images[0].get_array())
+    assert picture.shape == (27, 45)
+    # One tile a step, one line of tiles a latent, each framed below and to the right.
+    low, high = display.walks.min(), display.walks.max()
+    tiles = picture.reshape(3, 9, 5, 9).transpose(0, 2, 1, 3)[:, :, :8, :8]
+    shown = (tiles - tiles.min()) / (tiles.max() - tiles.min())
+    np.testing.assert_allclose(
+        shown, (display.walks.reshape(3, 5, 8, 8) - low) / (high - low), atol=1e-5
+    )
 
 
 def test_walk_of_a_table_is_a_map_of_its_columns():
     estimator = AutoencoderTransformer(n_components=2, max_epochs=3, random_state=0).fit(X)
     display = LatentWalkDisplay.from_estimator(estimator, X, n_steps=5)
-    assert display.ax_.images[0].get_array().shape == (10, 4)
+    picture = np.asarray(display.ax_.images[0].get_array())
+    assert picture.shape == (10, 4)
+    codes = estimator.transform(X).mean(axis=0)
+    middle = estimator.inverse_transform(codes[None])[0]
+    np.testing.assert_allclose(display.walks[0, 2], middle, rtol=1e-4)

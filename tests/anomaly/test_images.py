@@ -81,14 +81,15 @@ def test_share_of_outliers_sets_the_threshold_of_pixels(detector):
     assert sum(len(boxes) > 0 for boxes in strict.detect(TRAIN)) == 10
 
 
-def test_threads_do_not_change_the_bits(detector):
-    torch.set_num_threads(2)  # Of the fixture, there may have been as many; the tests have one.
-    two = clone(DETECTOR).fit(TRAIN)
+def test_threads_do_not_change_the_bits():
+    torch.set_num_threads(2)  # The tests have one.
+    two = clone(DETECTOR).set_params(max_epochs=1).fit(TRAIN)
     torch.set_num_threads(1)
-    one = clone(DETECTOR).fit(TRAIN)
+    one = clone(DETECTOR).set_params(max_epochs=1).fit(TRAIN)
     np.testing.assert_array_equal(two.score_samples(ALL), one.score_samples(ALL))
-    for a, b in zip(two._scorer.rows.members[0], one._scorer.rows.members[0], strict=True):
-        np.testing.assert_array_equal(a.references, b.references)
+    for a, b in zip(two._scorer.rows.members, one._scorer.rows.members, strict=True):
+        np.testing.assert_array_equal(a.few, b.few)
+        np.testing.assert_array_equal(a.many, b.many)
 
 
 def test_brightness_counts_less_than_for_the_mean_loss(detector):
@@ -101,8 +102,9 @@ def test_brightness_counts_less_than_for_the_mean_loss(detector):
 
 
 def test_unusual_images_without_an_unusual_place_are_found(detector):
-    other = 3.0 + np.sin(HEIGHT / 3 + RNG.uniform(0, 6, size=(30, 1, 1)))
-    other = other + RNG.normal(scale=0.1, size=other.shape)
+    rng = np.random.default_rng(1)
+    other = 3.0 + np.sin(HEIGHT / 3 + rng.uniform(0, 6, size=(30, 1, 1)))
+    other = other + rng.normal(scale=0.1, size=other.shape)
     assert (detector.predict(other) == -1).all()
 
 
@@ -127,7 +129,8 @@ def test_contributions_of_pixels_sum_to_the_score_and_lie_on_the_defect(detector
 
 
 def test_scores_follow_recent_images_after_calibrate(detector):
-    noisier = NORMAL + GAIN[:, None, None] * RNG.normal(scale=0.3, size=NORMAL.shape)
+    rng = np.random.default_rng(1)
+    noisier = NORMAL + GAIN[:, None, None] * rng.normal(scale=0.3, size=NORMAL.shape)
     assert (detector.predict(noisier) == -1).mean() > 0.9
     calibrated = clone(DETECTOR).fit(TRAIN).calibrate(noisier)
     assert (calibrated.predict(noisier) == -1).mean() < 0.2
@@ -137,7 +140,7 @@ def test_images_of_a_stream_are_scored():
     detector = clone(DETECTOR)
     for part in np.split(TRAIN, 2):
         detector.partial_fit(part)
-    assert np.isfinite(detector.score_samples(ALL)).all()
+    assert roc_auc_score(LABELS, -detector.score_samples(ALL)) > 0.7
 
 
 @pytest.mark.parametrize(
@@ -145,7 +148,8 @@ def test_images_of_a_stream_are_scored():
     [("mlp", (1, 1)), ("mlp", (1, 9)), ("mlp", (5, 7, 3)), ("conv", (33, 18))],
 )
 def test_images_of_any_size_have_maps(network, shape):
-    images = RNG.normal(size=(90, *shape))
+    rng = np.random.default_rng(1)
+    images = rng.normal(size=(90, *shape))
     detector = clone(DETECTOR).set_params(network=network, max_epochs=2, n_components=2)
     maps = detector.fit(images).anomaly_map(images)
     assert maps.shape == (90, *shape[:2])

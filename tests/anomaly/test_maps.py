@@ -34,7 +34,7 @@ def test_mean_of_a_map_is_the_score(detector, smoothing):
     np.testing.assert_allclose(maps.mean((1, 2)), -detector.score_samples(NORMAL), rtol=1e-3)
 
 
-def test_maps_of_colour_images_add_the_channels_up():
+def test_maps_of_color_images_add_the_channels_up():
     images = np.stack([NORMAL, -NORMAL, NORMAL * 2], axis=-1)
     detector = clone(DETECTOR).set_params(max_epochs=5).fit(images)
     maps = detector.anomaly_map(images, smoothing=0.0)

@@ -4,26 +4,46 @@ import numpy as np
 import pytest
 import torch
 
-from skae._anomaly.rows import View, _combined, _draw, _projected, _whitening, projection
+from skae._anomaly.rows import (
+    Distances,
+    Member,
+    View,
+    _combined,
+    _draw,
+    _projected,
+    _whitening,
+    projection,
+)
 
 ROWS = torch.tensor([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]], dtype=torch.float64)
 
 
 def test_distance_is_to_the_nearest_reference_on_average_over_the_draws():
-    view = View(np.array([[[0.0, 0.0], [6.0, 8.0]], [[0.0, 4.0], [9.0, 8.0]]]))
+    few = np.array([[[0.0, 0.0], [6.0, 8.0]], [[0.0, 4.0], [9.0, 8.0]]])
+    distances = Distances(Member(few, None, []), View("few"))
     expected = [(0 + 4) / 2, (5 + 3) / 2, (0 + 3) / 2]
-    np.testing.assert_allclose(view.distances(ROWS), expected, atol=1e-9)
+    np.testing.assert_allclose(distances(ROWS), expected, atol=1e-9)
+
+
+def test_distance_in_a_basis_is_that_of_moved_rows_and_references():
+    member = Member(None, ROWS[:1][None].numpy(), [])
+    basis = np.array([[2.0, 0.0], [0.0, 1.0]])
+    in_basis = Distances(member, View("many", np.array([1.0, 1.0]), basis))
+    np.testing.assert_allclose(in_basis(ROWS), [0, np.hypot(6, 4), np.hypot(12, 8)], atol=1e-9)
+    of_center = Distances(member, View("center", np.array([3.0, 4.0]), basis))
+    np.testing.assert_allclose(of_center(ROWS), [np.hypot(6, 4), 0, np.hypot(6, 4)], atol=1e-9)
 
 
 def test_a_row_is_left_out_of_its_own_references():
-    view = View(ROWS[None].numpy())
-    np.testing.assert_array_equal(view.distances(ROWS), np.zeros(3))
-    np.testing.assert_allclose(view.distances(ROWS, leave_out_self=True), [5, 5, 5])
+    distances = Distances(Member(None, ROWS[None].numpy(), []), View("many"))
+    np.testing.assert_array_equal(distances(ROWS), np.zeros(3))
+    np.testing.assert_allclose(distances(ROWS, torch.tensor([True] * 3)), [5, 5, 5])
+    np.testing.assert_allclose(distances(ROWS, torch.tensor([True, False, True])), [5, 0, 5])
 
 
 def test_calibrated_distances_have_median_zero_and_unit_deviation():
     distances = torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0], dtype=torch.float64) - 0.04
-    view = View(ROWS[None].numpy()).calibrated(distances, torch.ones(5, dtype=torch.float64))
+    view = View("many").calibrated(distances, torch.ones(5, dtype=torch.float64))
     assert view.unit == 3.96
     values = view.outlyingness(distances)
     # Distances double, so that their logarithms are a step of log 2 apart.
@@ -36,7 +56,7 @@ def test_whitened_rows_have_unit_covariance_by_weight():
     rows = torch.from_numpy(np.random.default_rng(0).normal(size=(500, 3)) @ np.diag([2, 1, 1.5]))
     weights = torch.cat([torch.ones(400), torch.zeros(100)]).double()
     center, basis = _whitening(rows, weights)
-    white = ((rows - center) @ basis)[:400]
+    white = ((rows.numpy() - center) @ basis)[:400]
     np.testing.assert_allclose(np.cov(white.T, ddof=0), np.eye(3), atol=0.03)
     np.testing.assert_allclose(white.mean(0), np.zeros(3), atol=1e-12)
 

@@ -182,7 +182,7 @@ def test_a_source_that_fails_in_an_epoch_leaves_the_estimator_as_it_was(
 @pytest.mark.usefixtures("small_buffer")
 def test_a_mapped_file_that_is_cut_short_is_an_error(tmp_path, by_class, monkeypatch):
     source = mapped(tmp_path, by_class)
-    scaler_of = fitting._scaler
+    scaler_of = fitting._fitted_scaler
 
     def cutting(*args):
         scaler = scaler_of(*args)
@@ -190,7 +190,7 @@ def test_a_mapped_file_that_is_cut_short_is_an_error(tmp_path, by_class, monkeyp
         return scaler
 
     model = AutoencoderTransformer(**SMALL)
-    monkeypatch.setattr(fitting, "_scaler", cutting)
+    monkeypatch.setattr(fitting, "_fitted_scaler", cutting)
     with pytest.raises(ValueError, match="changed while it was read"):
         model.fit(source)
     monkeypatch.undo()

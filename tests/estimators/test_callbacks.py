@@ -110,7 +110,9 @@ def test_estimator_of_an_epoch_keeps_that_epochs_weights():
     AutoencoderTransformer(**SMALL).set_callbacks(recorder).fit(X)
     for fitted, scores in zip(recorder.fitted, recorder.scores, strict=True):
         np.testing.assert_array_equal(fitted.score_samples(X), scores)
-        assert fitted.transform(X).shape == (200, 3)
+        rebuilt = fitted.inverse_transform(fitted.transform(X))
+        errors = np.square((rebuilt - X) / X.std(axis=0)).mean(axis=1)
+        np.testing.assert_allclose(-scores, errors, rtol=1e-3)
 
 
 @pytest.mark.usefixtures("callback")
@@ -124,7 +126,7 @@ def test_partial_fit_is_one_epoch():
 
 @each_class
 @pytest.mark.usefixtures("callback")
-def test_a_callback_that_asks_to_stop_is_honoured(cls):
+def test_a_callback_that_asks_to_stop_is_honored(cls):
     recorder = Recorder(stop_after=2)
     estimator = cls(**_scored_while_training(cls)).set_callbacks(recorder).fit(X)
     assert estimator.n_iter_ == 2

@@ -9,6 +9,7 @@ from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_digits, load_iris
 from sklearn.decomposition import PCA
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.model_selection import (
     GridSearchCV,
     HalvingGridSearchCV,
@@ -89,7 +90,8 @@ def test_detector_fit_predict_is_fit_and_predict():
 
 
 def test_column_transformer_gives_each_its_columns():
-    table = np.column_stack([X, RNG.integers(0, 3, size=len(X))])
+    rng = np.random.default_rng(1)
+    table = np.column_stack([X, rng.integers(0, 3, size=len(X))])
     columns = ColumnTransformer(
         [
             ("left", AutoencoderTransformer(**SMALL | {"n_components": 2}), [0, 1, 2]),
@@ -127,7 +129,8 @@ def test_feature_union_puts_latents_beside_each_other(n_jobs):
 
 
 def test_one_hot_rows_come_as_sparse_rows():
-    words = RNG.integers(0, 5, size=(100, 3))
+    rng = np.random.default_rng(1)
+    words = rng.integers(0, 5, size=(100, 3))
     pipeline = make_pipeline(OneHotEncoder(), AutoencoderTransformer(**SMALL))
     assert sparse.issparse(pipeline[:1].fit_transform(words))
     dense = make_pipeline(OneHotEncoder(sparse_output=False), AutoencoderTransformer(**SMALL))
@@ -194,7 +197,8 @@ def test_grid_search_over_a_step_of_a_pipeline():
 
 
 def test_detector_in_cross_validation_by_area_under_the_curve():
-    outliers = RNG.uniform(-12, 12, size=(20, 6))
+    rng = np.random.default_rng(1)
+    outliers = rng.uniform(-12, 12, size=(20, 6))
     table, is_inlier = np.vstack([X, outliers]), np.r_[np.ones(200), np.zeros(20)]
     detector = AutoencoderAnomalyDetector(**SMALL | {"max_epochs": 30})
 

@@ -89,7 +89,7 @@ def test_missing_cells_contribute_nothing(kind):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in SCORES if kind != "reconstruction"])
-def test_each_kind_of_score_finds_malignant_tumours_by_benign_ones(kind):
+def test_each_kind_of_score_finds_malignant_tumors_by_benign_ones(kind):
     detector = AutoencoderAnomalyDetector(anomaly_score=kind, random_state=0).fit(BENIGN[:200])
     test = np.vstack([BENIGN[200:], X[Y == 0]])
     labels = np.r_[np.zeros(len(BENIGN) - 200), np.ones((Y == 0).sum())]
@@ -97,7 +97,7 @@ def test_each_kind_of_score_finds_malignant_tumours_by_benign_ones(kind):
 
 
 def test_cluster_of_outliers_in_the_training_rows_is_found():
-    """Near neighbours call a dense cluster normal, few random rows do not."""
+    """Near neighbors call a dense cluster normal, few random rows do not."""
     rng = np.random.default_rng(0)
     rows = np.vstack([rng.normal(size=(950, 6)), 6 + 0.1 * rng.normal(size=(50, 6))])
     labels = np.repeat([0, 1], [950, 50])

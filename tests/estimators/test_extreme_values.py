@@ -110,7 +110,7 @@ def test_constant_column_is_reconstructed_and_does_not_disturb_the_others(
     data[:, 3] = value
     estimator = cls(**SMALL, scaling=scaling).fit(data)
     assert_finite(estimator, data)
-    # The losses are of the order of a standardised table's.
+    # The losses are of the order of a standardized table's.
     assert estimator.loss_curve_[0] < 10
     assert -estimator.score_samples(data).min() < 100
     if cls is not AutoencoderAnomalyDetector:

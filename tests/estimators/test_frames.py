@@ -93,7 +93,8 @@ def test_frames_give_the_bits_of_arrays(cls, library):
 
 @each_transformer
 def test_reconstructions_are_frames_with_the_callers_columns_and_index(cls, library):
-    holes = np.where(RNG.random(X.shape) < 0.1, np.nan, X)
+    rng = np.random.default_rng(1)
+    holes = np.where(rng.random(X.shape) < 0.1, np.nan, X)
     frame = _frame(library, holes)
     estimator, expected = cls(**SMALL).fit(frame), cls(**SMALL).fit(holes)
     latents = estimator.set_output(transform=library.__name__).transform(frame)

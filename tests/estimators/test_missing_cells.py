@@ -120,8 +120,9 @@ def test_a_table_of_nothing_but_missing_cells_is_refused(cls):
 
 
 def test_imputing_fills_missing_cells_alone_and_close_to_the_truth():
-    low_rank = RNG.normal(size=(300, 2)) @ RNG.normal(size=(2, 8))
-    holes = np.where(RNG.random(low_rank.shape) < 0.1, np.nan, low_rank)
+    rng = np.random.default_rng(1)
+    low_rank = rng.normal(size=(300, 2)) @ rng.normal(size=(2, 8))
+    holes = np.where(rng.random(low_rank.shape) < 0.1, np.nan, low_rank)
     estimator = DenoisingAutoencoder(n_components=2, random_state=0, device="cpu").fit(holes)
     missing = np.isnan(holes)
     filled = estimator.impute(holes)

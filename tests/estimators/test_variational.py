@@ -56,7 +56,7 @@ def test_more_beta_is_less_divergence_and_more_error():
     assert spreads[-1] < 0.5
 
 
-def test_loss_curve_holds_the_divergence_that_training_minimises():
+def test_loss_curve_holds_the_divergence_that_training_minimizes():
     estimator = VariationalAutoencoder(**SMALL | {"max_epochs": 150}, kl_warm_up=0.0).fit(X)
     assert estimator.loss_curve_[-1] == pytest.approx(-estimator.score_samples(X).mean(), abs=0.1)
     estimator.beta_ = 0.0
@@ -128,10 +128,11 @@ def test_scores_are_the_bound_worked_out_by_hand():
 
 
 def test_transform_and_scores_are_without_chance_and_outliers_score_low():
+    rng = np.random.default_rng(1)
     estimator = VariationalAutoencoder(**SMALL).fit(X)
     for name in ("transform", "score_samples", "reconstruct"):
         np.testing.assert_array_equal(getattr(estimator, name)(X), getattr(estimator, name)(X))
-    far = 8 * RNG.normal(size=X.shape)
+    far = 8 * rng.normal(size=X.shape)
     assert np.median(estimator.score_samples(far)) < estimator.score_samples(X).min()
 
 
@@ -159,8 +160,12 @@ def test_images_by_convolutions():
         network="conv", n_components=8, max_epochs=10, random_state=0, device="cpu", beta=0.1
     ).fit(images)
     assert estimator.score(images) > 0.6
-    assert estimator.transform(images).shape == (len(images), 8)
-    assert estimator.sample(3, random_state=0).shape == (3, 8, 8)
+    decoded = estimator.inverse_transform(estimator.transform(images))
+    np.testing.assert_allclose(decoded, estimator.reconstruct(images), atol=1e-3)
+    drawn = estimator.sample(200, random_state=0)
+    assert drawn.shape == (200, 8, 8)
+    # As dark at the sides as digits are, and as bright in the middle.
+    np.testing.assert_allclose(drawn.mean(axis=(0, 1)), images.mean(axis=(0, 1)), atol=1.5)
 
 
 # What is refused.

@@ -30,7 +30,8 @@ def test_pixel_features_start_with_the_scaled_image():
 
 
 def test_pixel_features_of_patches_are_those_of_the_whole_image():
-    photo = gaussian_filter(RNG.normal(size=(300, 300)), 2)
+    rng = np.random.default_rng(1)
+    photo = gaussian_filter(rng.normal(size=(300, 300)), 2)
     unet = DenoisingAutoencoder(
         **CONV | {"network": "unet"}, patch_size=16, noise="gaussian", scaling=None
     ).fit(photo[None, :60, :60])

@@ -85,7 +85,7 @@ def test_constant_columns_and_few_rows():
     np.testing.assert_allclose(rebuilt, constant, atol=1e-4)
 
 
-def test_weights_count_as_repetitions_and_missing_cells_as_the_centre():
+def test_weights_count_as_repetitions_and_missing_cells_as_the_center():
     weights = 1.0 + (np.arange(len(CANCER)) % 3 == 0)
     repeated = np.repeat(CANCER, weights.astype(int), axis=0)
     settings = {"n_components": 5, "hidden_layer_sizes": (12,)}

@@ -145,5 +145,5 @@ def test_masking_takes_all_channels_of_a_pixel():
     masked = _noisy_images("masking", 0.3) == 0
     assert torch.equal(masked[..., 0], masked[..., 1])
     np.testing.assert_allclose(masked.double().mean(), 0.3, atol=0.02)
-    neighbours = masked[:, :, 1:, 0].double().flatten(), masked[:, :, :-1, 0].double().flatten()
-    assert abs(np.corrcoef(*neighbours)[0, 1]) < 0.02
+    neighbors = masked[:, :, 1:, 0].double().flatten(), masked[:, :, :-1, 0].double().flatten()
+    assert abs(np.corrcoef(*neighbors)[0, 1]) < 0.02
