@@ -98,7 +98,7 @@ def load(
     path: str | os.PathLike[str],
     *,
     network: NetworkBuilder | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
 ) -> BaseAutoencoder | LatentCodec:
     """Read an estimator, or a codec, from a safe file.
 
@@ -111,7 +111,7 @@ def load(
         A file that :func:`save` wrote.
     network : callable, default=None
         The ``network`` that the estimator was fitted with, if it was your own.
-    device : str, default="auto"
+    device : str or torch.device, default="auto"
         Device for the network, as of the estimators.
 
     Returns
@@ -235,6 +235,8 @@ def _plain(name: str, value: Any) -> Any:
     """A parameter as JSON; a tuple is told from a list."""
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, torch.device):
+        value = str(value)
     if value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, (list, np.ndarray)):

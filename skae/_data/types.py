@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -18,6 +19,8 @@ FloatArray: TypeAlias = NDArray[np.floating[Any]]
 RandomState: TypeAlias = int | np.random.RandomState | None
 
 Auto: TypeAlias = Literal["auto"]
+
+Device: TypeAlias = str | torch.device
 
 # Takes the shape of one input and the number of latents; returns an encoder and a decoder.
 NetworkBuilder: TypeAlias = Callable[[tuple[int, ...], int], tuple[nn.Module, nn.Module]]

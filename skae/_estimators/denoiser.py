@@ -11,7 +11,15 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae._data.convert import as_rows, image_shape_of
 from skae._data.spec import sizes_of
-from skae._data.types import Auto, FloatArray, MatrixLike, NetworkBuilder, Output, RandomState
+from skae._data.types import (
+    Auto,
+    Device,
+    FloatArray,
+    MatrixLike,
+    NetworkBuilder,
+    Output,
+    RandomState,
+)
 from skae._estimators.inputs import check_image_array, weighted_rows
 from skae._estimators.output import like_input
 from skae._estimators.sklearn_private import Interval, StrOptions
@@ -143,7 +151,7 @@ class DenoisingAutoencoder(AutoencoderTransformer):
     random_state : int, RandomState instance or None, default=None
         Seed of the weights, the batches and the noise. The global random state is never used; None
         takes fresh entropy.
-    device : str, default="auto"
+    device : str or torch.device, default="auto"
         "cpu", "cuda", "cuda:1", "xpu", "mps", ... "auto" is an accelerator if there is one.
     precision : {"float32", "bfloat16", "float64", "auto"}, default="float32"
         "bfloat16" trains with products in half precision, on float32 weights; "auto" does so on
@@ -245,7 +253,7 @@ class DenoisingAutoencoder(AutoencoderTransformer):
         validation_fraction: float = 0.1,
         warm_start: bool = False,
         random_state: RandomState = None,
-        device: str = "auto",
+        device: Device = "auto",
         precision: str = "float32",
         verbose: int = 0,
     ) -> None:

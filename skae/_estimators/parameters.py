@@ -83,7 +83,7 @@ class AutoencoderParameters(BaseEstimator):
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "warm_start": ["boolean"],
         "random_state": ["random_state"],
-        "device": [str],
+        "device": [str, torch.device],
         "precision": [StrOptions({"float32", "bfloat16", "float64", "auto"})],
         "verbose": ["verbose"],
     }
@@ -116,7 +116,7 @@ class AutoencoderParameters(BaseEstimator):
         validation_fraction: float = 0.1,
         warm_start: bool = False,
         random_state: Any = None,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         precision: str = "float32",
         verbose: int = 0,
     ) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from skae._data.streamed import sampled
-from skae._data.types import Auto, NetworkBuilder, RandomState
+from skae._data.types import Auto, Device, NetworkBuilder, RandomState
 from skae._estimators.fitting import Prepared
 from skae._estimators.latent import LatentAutoencoder
 from skae._estimators.sklearn_private import Interval, RealNotInt
@@ -127,7 +127,7 @@ class AutoencoderTransformer(LatentAutoencoder):
     random_state : int, RandomState instance or None, default=None
         Seed of the weights, the batches and the noise. The global random state is never used; None
         takes fresh entropy.
-    device : str, default="auto"
+    device : str or torch.device, default="auto"
         "cpu", "cuda", "cuda:1", "xpu", "mps", ... "auto" is an accelerator if there is one.
     precision : {"float32", "bfloat16", "float64", "auto"}, default="float32"
         "bfloat16" trains with products in half precision, on float32 weights; "auto" does so on
@@ -247,7 +247,7 @@ class AutoencoderTransformer(LatentAutoencoder):
         validation_fraction: float = 0.1,
         warm_start: bool = False,
         random_state: RandomState = None,
-        device: str = "auto",
+        device: Device = "auto",
         precision: str = "float32",
         verbose: int = 0,
     ) -> None:

@@ -33,7 +33,11 @@ def available_devices() -> list[str]:
     return [*found, "cpu"]
 
 
-def resolve_device(name: str) -> torch.device:
+# Of these kinds there is one device, with or without its number.
+_SINGLE = ("cpu", "mps")
+
+
+def resolve_device(name: str | torch.device) -> torch.device:
     """The device that ``name`` stands for; ``"auto"`` is the best one available.
 
     Raises
@@ -44,12 +48,14 @@ def resolve_device(name: str) -> torch.device:
     present = available_devices()
     if name == "auto":
         return torch.device(present[0])
-    if name not in present:
+    kind, _, number = str(name).partition(":")
+    known = kind if kind in _SINGLE and number in ("", "0") else str(name)
+    if known not in present:
         raise ValueError(
             f"device={name!r} is not available on this machine. Available: "
             f"{', '.join(map(repr, present))}. Pass one of these, or device='auto'."
         )
-    return torch.device(name)
+    return torch.device(known)
 
 
 def device_or_cpu(name: str) -> torch.device:
