@@ -1,5 +1,7 @@
 """New rows: drawn from a density of the latents, or on the way from one row to another."""
 
+import copy
+import functools
 from numbers import Integral
 from typing import Any, Self, cast
 
@@ -144,6 +146,17 @@ class SamplingAutoencoder(BaseAutoencoder):
         self._fit_density(rows, weights, draw_seed(self.random_state))
         return self
 
+    def __copy__(self) -> Self:
+        # Not by way of a pickle, which would fit the density: copies share what is pending.
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        memo[id(self)] = copied = type(self).__new__(type(self))
+        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return copied
+
     def __getstate__(self) -> dict[str, Any]:
         # A pickle holds what was learned from rows, and does not grow with their number.
         self._settle()
@@ -170,14 +183,15 @@ class SamplingAutoencoder(BaseAutoencoder):
         kind = kind if isinstance(kind, str) else clone(kind)
         self._density, self._ranges = None, Ranges.of(X)
         if self._has_bottleneck():
-            self._density = Pending(kind, self._model.encode(X), weights, seed)
+            arguments = kind, self._model.encode(X), weights, seed
+            self._density = Pending(functools.partial(fit_density, *arguments))
         if kind in QUICK:
             self._settle()
 
     def _settle(self) -> None:
         # Who draws no rows pays for no mixture. Two threads at a time find the same one.
         if isinstance(density := getattr(self, "_density", None), Pending):
-            self._density = fit_density(*density)
+            self._density = density.density()
 
     def _has_bottleneck(self) -> bool:
         return True

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 from numbers import Integral
 from typing import Any, Self
 
@@ -14,7 +15,7 @@ from skae._data.types import Auto, Device, NetworkBuilder, RandomState
 from skae._estimators.fitting import Prepared
 from skae._estimators.latent import LatentAutoencoder
 from skae._estimators.sklearn_private import Interval, RealNotInt
-from skae._model.density import Mixture
+from skae._model.density import Mixture, Pending
 from skae._model.variance import explained_variance
 from skae._networks.dense import DenseNetwork, DenseSpec
 from skae._networks.factory import Spec, with_n_nonzero
@@ -24,6 +25,10 @@ from skae._training.plan import truncated_state
 
 # Rows from which the explained variance is computed, at most.
 _VARIANCE_ROWS = 10_000
+
+# A latent that takes less than this share away adds nothing: so much is left by rounding, and by
+# the last steps of training.
+_NO_LOSS = 1e-4
 
 
 class AutoencoderTransformer(LatentAutoencoder):
@@ -141,7 +146,8 @@ class AutoencoderTransformer(LatentAutoencoder):
     ----------
     explained_variance_ratio_ : ndarray of shape (n_components_,)
         Share of the variance of the scaled training rows that each latent adds, with those before
-        it. From at most 10,000 rows. Only where latents are ordered.
+        it; negative where it takes more than 0.0001 away. From at most 10,000 rows. Only where
+        latents are ordered.
     encoder_, decoder_ : torch.nn.Module
         The fitted network, from scaled rows to latents and back.
     n_components_ : int
@@ -312,7 +318,6 @@ class AutoencoderTransformer(LatentAutoencoder):
                 "share of the variance as n_components."
             )
         size = self._checked_size("n_components", n_components)
-        self._settle()
         smaller = copy.copy(self)
         smaller._truncate(size)
         smaller._truncate_density(size)
@@ -380,7 +385,8 @@ class AutoencoderTransformer(LatentAutoencoder):
     def _truncate_density(self, size: int) -> None:
         """Of the first latents alone; another estimator's cannot be cut."""
         density = self._density
-        self._density = density.truncated(size) if isinstance(density, Mixture) else None
+        cut = functools.partial(_first_latents, size=size)
+        self._density = density.then(cut) if isinstance(density, Pending) else cut(density)
 
     def _choose_latents(self, prepared: Prepared) -> None:
         if self._has_order():
@@ -395,7 +401,8 @@ class AutoencoderTransformer(LatentAutoencoder):
         some, own = sampled(prepared.X, prepared.weights, _VARIANCE_ROWS, *place)
         sizes = range(1, self.n_components_ + 1)
         shares = explained_variance(self._model, some, own, sizes)
-        self.explained_variance_ratio_ = np.diff(shares, prepend=0.0)
+        added = np.diff(shares, prepend=0.0)
+        self.explained_variance_ratio_ = np.where((added < 0) & (added > -_NO_LOSS), 0.0, added)
         if not isinstance(self.n_components, (str, Integral)):
             enough = np.flatnonzero(shares >= self.n_components)
             self._truncate(int(enough[0]) + 1 if len(enough) else len(shares))
@@ -421,3 +428,7 @@ class AutoencoderTransformer(LatentAutoencoder):
                 f"network='mlp' and n_nonzero_coefs=None, or ordered=False and a whole number."
             )
         return dataclasses.replace(spec, ordered=True)
+
+
+def _first_latents(density: Any, size: int) -> Mixture | None:
+    return density.truncated(size) if isinstance(density, Mixture) else None

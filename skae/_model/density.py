@@ -2,9 +2,11 @@
 
 import copy
 import inspect
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn import config_context
 from sklearn.base import clone
 
 from skae._runtime.tuning import MIXTURE_SIZES, ROWS_OF_A_COMPONENT
@@ -47,13 +49,34 @@ class Mixture(NamedTuple):
         return Mixture(self.weights, self.means[:, :size], self.factors[:, :size, :size])
 
 
-class Pending(NamedTuple):
-    """A density that is yet to be fitted: the arguments of :func:`fit_density`."""
+class Pending:
+    """A density that is fitted when it is first asked for; copies of it share what was fitted.
 
-    kind: Any
-    Z: np.ndarray
-    weights: np.ndarray | None
-    seed: int
+    Parameters
+    ----------
+    fit : callable
+        Returns the density, always the same: two threads may call it at a time.
+    """
+
+    def __init__(self, fit: Callable[[], Any]):
+        self._fit: Callable[[], Any] | None = fit
+        self._density: Any = None
+
+    def density(self) -> Any:
+        if (fit := self._fit) is not None:
+            self._density = fit()
+            self._fit = None
+        return self._density
+
+    def then(self, change: Callable[[Any], Any]) -> "Pending":
+        """What a function makes of the density, also when it is first asked for."""
+        return Pending(lambda: change(self.density()))
+
+    def __copy__(self) -> "Pending":
+        return self
+
+    def __deepcopy__(self, memo: Any) -> "Pending":
+        return self
 
 
 def fit_density(kind: Any, Z: np.ndarray, weights: np.ndarray | None, seed: int) -> Any:
@@ -125,7 +148,10 @@ def _gmm(Z: np.ndarray, rng: np.random.Generator) -> Mixture:
     for size in MIXTURE_SIZES:
         if n_worse == 2 or (size > 1 and len(Z) < ROWS_OF_A_COMPONENT * size):
             break
-        mixture = GaussianMixture(size, random_state=_seed(rng), **options).fit(Z)
+        mixture = GaussianMixture(size, random_state=_seed(rng), **options)
+        # Where scikit-learn dispatches to other arrays, it refuses this start.
+        with config_context(array_api_dispatch=False):
+            mixture.fit(Z)
         n_worse += 1
         if (criterion := mixture.bic(Z)) < least:
             best, least, n_worse = mixture, criterion, 0
