@@ -20,7 +20,7 @@ from skae._coding.refine import epochs_for, refine
 from skae._coding.residual import Grid, fit_grid, grid_steps, integers_of
 from skae._coding.stream import MOST_ROWS, fingerprint, read_stream, write_stream
 from skae._data.columns import Layout, layout_of, plain
-from skae._data.convert import dense_chunks
+from skae._data.convert import dense_chunks, from_caller
 from skae._data.scale import AffineScaler
 from skae._data.types import FloatArray, MatrixLike, Output, RandomState
 from skae._estimators.base import BaseAutoencoder, all_or_nothing
@@ -178,6 +178,7 @@ class LatentCodec(BaseEstimator):
         check_parameters(self)
         refuse_booleans(self)
         constriction()
+        X = from_caller(X)
         fitted = clone(self.estimator).fit(X, y)
         estimator = fitted.estimator if isinstance(fitted, FrozenEstimator) else fitted
         rows = _rows(estimator, X)
@@ -271,6 +272,7 @@ class LatentCodec(BaseEstimator):
         ValueError
             If the stream is cut short, damaged, or of another codec.
         """
+        check_is_fitted(self)
         file = io.BytesIO(data)
         decoded = list(self._decoded(file))
         if file.read(1):
@@ -352,7 +354,8 @@ class LatentCodec(BaseEstimator):
     def _chunks(self, batches: Iterable[MatrixLike]) -> Iterator[tuple[int, bytes]]:
         length = max(1, min(MOST_ROWS, _CHUNK_VALUES // self._n_features))
         for X in batches:
-            if (X.shape[0] if hasattr(X, "shape") else len(X)) == 0:
+            X = from_caller(X)
+            if X.shape[0] == 0:
                 continue
             integers = self._integers(_latents(self.estimator_, X))
             rows = None if self._grid is None else _rows(self.estimator_, X)

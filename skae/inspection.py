@@ -4,7 +4,10 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+from sklearn.utils.validation import check_is_fitted
 
+from skae._data.convert import from_caller
 from skae._data.types import FloatArray, MatrixLike
 
 __all__ = ["AnomalyScoreDisplay", "ContributionDisplay", "LatentSizeDisplay", "LatentWalkDisplay"]
@@ -89,7 +92,8 @@ class AnomalyScoreDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        labels = None if y is None else np.asarray(y)
+        check_is_fitted(estimator)
+        labels = None if y is None else np.asarray(from_caller(y, "y"))
         return cls(estimator.score_samples(X), float(estimator.offset_), labels).plot(bins, ax)
 
     def plot(self, bins: int = 40, ax: Any = None) -> Self:
@@ -272,6 +276,7 @@ class LatentSizeDisplay:
         ImportError
             Without matplotlib.
         """
+        check_is_fitted(estimator)
         if not hasattr(estimator, "explained_variance_ratio_"):
             raise ValueError(
                 f"{type(estimator).__name__} has no explained_variance_ratio_. Fit it with "
@@ -373,7 +378,8 @@ class LatentWalkDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        codes = np.asarray(estimator.transform(X))
+        codes = estimator.transform(X)
+        codes = codes.toarray() if sparse.issparse(codes) else np.asarray(codes)
         deviation = codes.std(axis=0)
         latents = np.argsort(-deviation, kind="stable")[:n_latents]
         starts = np.tile(codes.mean(axis=0), (len(latents), n_steps, 1))

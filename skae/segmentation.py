@@ -10,9 +10,14 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skae._data.convert import image_shape_of
+from skae._data.convert import from_caller, image_shape_of
 from skae._data.types import FloatArray, MatrixLike, RandomState
-from skae._estimators.sklearn_private import HasMethods, Interval, check_parameters
+from skae._estimators.sklearn_private import (
+    HasMethods,
+    Interval,
+    check_parameters,
+    refuse_booleans,
+)
 
 __all__ = ["PixelClassifier"]
 
@@ -117,7 +122,8 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
             If the masks have another shape than the images, or no label.
         """
         check_parameters(self)
-        masks = self._check_masks(X, y)
+        refuse_booleans(self)
+        X, masks = self._checked(X, y)
         rng = check_random_state(self.random_state)
         drawn = self._drawn(masks, rng)
         autoencoder = clone(self.autoencoder).fit(X, None)
@@ -127,7 +133,7 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
         features = []
         for image, chosen in zip(X, drawn, strict=True):
             if len(chosen):
-                pixels = autoencoder.pixel_features(image[None])[0]
+                pixels = autoencoder.pixel_features(np.asarray(image)[None])[0]
                 features.append(pixels.reshape(masks[0].size, -1)[chosen])
         labels = [mask.ravel()[chosen] for mask, chosen in zip(masks, drawn, strict=True)]
         classifier.fit(np.concatenate(features), np.concatenate(labels))
@@ -157,7 +163,7 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
             If ``X`` holds no images.
         """
         check_is_fitted(self)
-        _check_images(X)
+        X = _images_of(X)
         return np.stack([self._probabilities(image) for image in X])
 
     def predict(self, X: MatrixLike) -> NDArray[Any]:
@@ -182,7 +188,7 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
             If ``X`` holds no images.
         """
         check_is_fitted(self)
-        _check_images(X)
+        X = _images_of(X)
         return np.stack([self.classes_[self._probabilities(image).argmax(axis=-1)] for image in X])
 
     def score(self, X: MatrixLike, y: ArrayLike, sample_weight: Any = None) -> float:
@@ -211,8 +217,11 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
             If the masks have another shape than the images, or no label, or if there is
             not a weight for each image.
         """
-        masks = self._check_masks(X, y)
-        weights = np.ones(len(masks)) if sample_weight is None else np.asarray(sample_weight)
+        check_is_fitted(self)
+        X, masks = self._checked(X, y)
+        weights = np.ones(len(masks))
+        if sample_weight is not None:
+            weights = np.asarray(from_caller(sample_weight, "sample_weight"))
         if weights.shape != (len(masks),):
             raise ValueError(
                 f"sample_weight must hold a weight for each of the {len(masks)} images, got shape "
@@ -227,9 +236,10 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
         probabilities = self.classifier_.predict_proba(features.reshape(shape[0] * shape[1], -1))
         return probabilities.reshape(*shape, -1)
 
-    def _check_masks(self, X: MatrixLike, y: ArrayLike) -> NDArray[Any]:
-        _check_images(X)
-        masks, shape = np.asarray(y), np.shape(X)
+    def _checked(self, X: MatrixLike, y: ArrayLike) -> tuple[Any, NDArray[Any]]:
+        """Images and their masks."""
+        X, masks = _images_of(X), np.asarray(from_caller(y, "y"))
+        shape = tuple(X.shape)
         if masks.shape != shape[:3] or len(shape) < 3 or masks.dtype.kind not in "iub":
             raise ValueError(
                 f"y must hold an integer label for each pixel, 0 where there is none, of shape "
@@ -238,7 +248,7 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
             )
         if len(labels := np.setdiff1d(masks, 0)) < 1:
             raise ValueError(f"y must label some pixels by other numbers than 0, got {labels}.")
-        return masks
+        return X, masks
 
     def _drawn(self, masks: NDArray[Any], rng: np.random.RandomState) -> list[NDArray[Any]]:
         """Places of the labeled pixels to fit on, an array an image."""
@@ -249,10 +259,12 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
         return [place[image == i] for i in range(len(masks))]
 
 
-def _check_images(X: MatrixLike) -> None:
-    """Raise unless it holds images of one size."""
+def _images_of(X: MatrixLike) -> Any:
+    """Images of one size, converted once."""
+    X = from_caller(X)
     if image_shape_of(X) is None or len(X) == 0:
         raise ValueError(
             f"X must hold images, (n_samples, height, width[, channels]), at least one, got shape "
-            f"{np.shape(X)}."
+            f"{tuple(X.shape)}."
         )
+    return X

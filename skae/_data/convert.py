@@ -1,11 +1,16 @@
 """From the caller's data to chunks of rows, and back to the caller's container."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from scipy import sparse
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from skae._data.sources import is_source
 
 # Values converted at once, so that a chunk stays in a core's second-level cache.
 _CHUNK_VALUES = 1 << 17
@@ -46,22 +51,108 @@ def as_rows(images: np.ndarray) -> "np.ndarray | FlatImages":
     return FlatImages(images)
 
 
+def from_caller(X: Any, name: str = "X") -> Any:
+    """What the caller passed, converted once: lists, tensors and the like become arrays.
+
+    Arrays, data frames, sparse matrices and files stay what they are.
+
+    Raises
+    ------
+    TypeError
+        If it holds no rows, but what gives them in another way.
+    ValueError
+        If rows or images differ in size.
+    """
+    if isinstance(X, np.ndarray) or sparse.issparse(X):
+        return X
+    if isinstance(X, Tensor):
+        return _array_of(X, name)
+    if isinstance(X, (list, tuple)):
+        return _array_of_list(X, name)
+    is_array = hasattr(X, "__array__") or hasattr(X, "__array_interface__")
+    if is_source(X) or (is_array and library_of(X) in ("pandas", "polars")):
+        return X
+    if hasattr(X, "__dataframe__") or (is_array and hasattr(type(X), "columns")):
+        return X
+    if (remedy := _remedy(X)) is None:
+        array = np.asarray(X)
+        if array.ndim or array.dtype.kind != "O":
+            return array
+        remedy = "Pass an array, a data frame or a sparse matrix"
+    kind = type(X)
+    raise TypeError(
+        f"{name} is of type {kind.__module__}.{kind.__qualname__}, which holds no rows. {remedy}."
+    )
+
+
+def _remedy(X: Any) -> str | None:
+    """What to pass instead of what only leads to rows; None if it may hold rows."""
+    if isinstance(X, DataLoader):
+        return "Pass the rows of its dataset, or call partial_fit on its batches one by one"
+    if isinstance(X, Dataset):
+        return "Pass its rows as an array or a tensor: dataset.tensors[0] of a TensorDataset, say"
+    if hasattr(X, "collect"):
+        return "Pass what its collect() returns"
+    if isinstance(X, Mapping):
+        return "Pass a data frame, or an array of its columns"
+    if hasattr(X, "__iter__") and not (hasattr(X, "__len__") or hasattr(X, "__array__")):
+        return "Pass np.asarray(list(X)), or call partial_fit on its batches one by one"
+    return None
+
+
+def _array_of(tensor: Tensor, name: str) -> np.ndarray:
+    """The values of a tensor, on any device; dtypes that NumPy lacks become float32."""
+    if tensor.layout != torch.strided:
+        raise TypeError(
+            f"{name} is a tensor of layout {tensor.layout}. Pass its to_dense(), or a sparse "
+            f"matrix of SciPy."
+        )
+    try:
+        values = tensor.detach().cpu().resolve_conj().resolve_neg()
+        known = (torch.float16, torch.float32, torch.float64)
+        if values.is_floating_point() and values.dtype not in known:
+            values = values.float()
+        return values.numpy()
+    except (TypeError, RuntimeError, NotImplementedError) as error:
+        raise TypeError(
+            f"{name} is a tensor of {tensor.dtype} on {tensor.device}, which cannot be read: "
+            f"{error}. Pass a tensor of floats or integers that holds values."
+        ) from error
+
+
+def _array_of_list(X: "list[Any] | tuple[Any, ...]", name: str) -> np.ndarray:
+    try:
+        return np.asarray(_without_tensors(X, name))
+    except ValueError:
+        shapes = {tuple(image.shape) for image in X if hasattr(image, "shape")}
+        if len(shapes) < 2 or max(map(len, shapes)) < 2:
+            raise
+        raise ValueError(
+            f"{name} holds images of different sizes, such as {sorted(shapes)[:2]}. Crop, pad or "
+            f"resize them to one size."
+        ) from None
+
+
+def _without_tensors(X: Any, name: str) -> Any:
+    first = X
+    while isinstance(first, (list, tuple)) and first:
+        first = first[0]
+    if not isinstance(first, Tensor):
+        return X
+    if isinstance(X, Tensor):
+        return _array_of(X, name)
+    return [_without_tensors(x, name) for x in X] if isinstance(X, (list, tuple)) else X
+
+
 def image_shape_of(X: Any) -> tuple[int, ...] | None:
     """(height, width) or (height, width, channels) if ``X`` holds images, None if rows.
 
     Raises
     ------
     ValueError
-        If the images differ in size, have no pixels, or have more than three axes.
+        If the images have no pixels, or more than three axes.
     """
-    if isinstance(X, (list, tuple)):
-        shapes = {np.shape(image) for image in X if isinstance(image, np.ndarray)}
-        if len(shapes) > 1 and max(map(len, shapes)) > 1:
-            raise ValueError(
-                f"X holds images of different sizes, such as {sorted(shapes)[:2]}. Crop, pad or "
-                f"resize them to one size."
-            )
-    shape = X.shape if hasattr(X, "shape") else np.asarray(X).shape
+    shape = _shape_of(X)
     if len(shape) < 3:
         return None
     if len(shape) > 4 or 0 in shape[1:]:
@@ -70,6 +161,15 @@ def image_shape_of(X: Any) -> tuple[int, ...] | None:
             f"images (n_samples, height, width) or (n_samples, height, width, channels)."
         )
     return tuple(shape[1:])
+
+
+def _shape_of(X: Any) -> tuple[int, ...]:
+    """The shape of an array, or of lists by their first items."""
+    if hasattr(X, "shape"):
+        return tuple(X.shape)
+    if isinstance(X, (list, tuple)):
+        return (len(X), *(_shape_of(X[0]) if X else ()))
+    return np.shape(from_caller(X))
 
 
 def dense_chunks(X: Any, length: int | None = None) -> Iterator[tuple[slice, np.ndarray]]:
@@ -128,12 +228,26 @@ def missing_mask(rows: np.ndarray) -> np.ndarray | None:
 
 def check_out(out: Any, shape: tuple[int, ...]) -> None:
     """Raise ValueError unless results of a shape can be written into ``out``."""
-    found = tuple(getattr(out, "shape", ())), getattr(out, "dtype", None)
-    if found[0] != shape or np.dtype(found[1]).kind != "f":
+    wanted = (
+        f"out must be an array of floats of shape {shape}, or a memory map or dataset of a file "
+        f"that is written by slices"
+    )
+    kind = f"{type(out).__module__}.{type(out).__qualname__}"
+    if isinstance(out, Tensor):
+        raise ValueError(f"{wanted}; got a tensor. Pass out.numpy(), which shares its memory.")
+    is_array = hasattr(out, "shape") and hasattr(out, "dtype") and hasattr(out, "__setitem__")
+    if not is_array or sparse.issparse(out):
+        raise ValueError(f"{wanted}; got {kind}.")
+    dtype = out.dtype
+    is_float = isinstance(dtype, np.dtype) and dtype.kind == "f"
+    if tuple(out.shape) != shape or not is_float:
+        raise ValueError(f"{wanted}; got {kind} of {dtype} and shape {tuple(out.shape)}.")
+    flags, file = getattr(out, "flags", None), getattr(out, "file", None)
+    is_fixed = not getattr(flags, "writeable", True) or getattr(file, "mode", None) == "r"
+    if is_fixed or getattr(out, "read_only", False) is True:
         raise ValueError(
-            f"out must be an array of floats of shape {shape}, or a memory map or dataset of a "
-            f"file that is written by slices; got {type(out).__name__} of {found[1]} and shape "
-            f"{found[0]}."
+            f"{wanted}; got {kind} that is read-only. Open the file for writing (mode='r+'), or "
+            f"pass a copy."
         )
 
 

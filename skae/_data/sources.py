@@ -208,20 +208,23 @@ class _Mapped:
         return rows
 
 
-def source_of(X: Any) -> Source | None:
-    """A source if ``X`` can be sliced by rows but is not in memory, else None.
+def is_source(X: Any) -> bool:
+    """Whether ``X`` can be sliced by rows but is not in memory.
 
     Such an ``X`` is a memory map, or an object that has ``shape``, a NumPy ``dtype`` and slices
     but is not an array, sparse matrix or frame.
     """
     if isinstance(X, np.ndarray):
-        is_source = isinstance(X, np.memmap)
+        is_sliced = isinstance(X, np.memmap)
     else:
-        is_source = hasattr(X, "__getitem__") and hasattr(X, "shape") and not sparse.issparse(X)
+        is_sliced = hasattr(X, "__getitem__") and hasattr(X, "shape") and not sparse.issparse(X)
     dtype = getattr(X, "dtype", None)
-    if not is_source or not isinstance(dtype, np.dtype) or dtype.kind == "O":
-        return None
-    return Source(X) if len(X.shape) > 1 else None
+    return is_sliced and isinstance(dtype, np.dtype) and dtype.kind != "O" and len(X.shape) > 1
+
+
+def source_of(X: Any) -> Source | None:
+    """A source of what :func:`is_source` tells, else None."""
+    return Source(X) if is_source(X) else None
 
 
 def _chunk_length(data: Any) -> int:

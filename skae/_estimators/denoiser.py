@@ -9,7 +9,14 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
-from skae._data.convert import as_rows, image_shape_of
+from skae._data.convert import (
+    as_rows,
+    check_not_infinite,
+    dense_chunks,
+    from_caller,
+    image_shape_of,
+)
+from skae._data.sources import source_of
 from skae._data.spec import sizes_of
 from skae._data.types import (
     Auto,
@@ -165,7 +172,8 @@ class DenoisingAutoencoder(AutoencoderTransformer):
     ----------
     explained_variance_ratio_ : ndarray of shape (n_components_,)
         Share of the variance of the scaled training rows that each latent adds, with those before
-        it. From at most 10,000 rows. Only where latents are ordered.
+        it; negative where it takes more than 0.0001 away. From at most 10,000 rows. Only where
+        latents are ordered.
     encoder_, decoder_ : torch.nn.Module
         The fitted network, from scaled rows to latents and back.
     n_components_ : int
@@ -315,7 +323,7 @@ class DenoisingAutoencoder(AutoencoderTransformer):
             If the estimator is not fitted.
         ValueError
             If ``X`` has other columns than the training rows or holds infinite values,
-            or if ``out`` has another shape.
+            or if ``out`` is no writable array of floats of that shape.
         """
         return self.reconstruct(X, out)
 
@@ -345,6 +353,7 @@ class DenoisingAutoencoder(AutoencoderTransformer):
             If ``X`` has other columns than the training rows or holds infinite values.
         """
         check_is_fitted(self)
+        X = from_caller(X)
         return like_input(self, self._filled(self._values(X)), X)
 
     def inpaint(self, X: MatrixLike, mask: ArrayLike) -> Output:
@@ -374,7 +383,8 @@ class DenoisingAutoencoder(AutoencoderTransformer):
             the training rows, or holds infinite values.
         """
         check_is_fitted(self)
-        values, mask = self._values(X), np.asarray(mask)
+        X, mask = from_caller(X), np.asarray(from_caller(mask, "mask"))
+        values = self._values(X)
         values = values.astype(np.result_type(values, np.float32))
         if mask.dtype != bool or mask.shape not in (values.shape, values.shape[:3]):
             raise ValueError(
@@ -385,13 +395,15 @@ class DenoisingAutoencoder(AutoencoderTransformer):
         return like_input(self, self._filled(values), X)
 
     def _values(self, X: MatrixLike) -> Any:
-        """All values at once, dense, in the caller's shape."""
+        """All values at once, dense, in the caller's shape; a ValueError if one is infinite."""
         shape = image_shape_of(X)
         if shape is not None and self._input.is_patch:
-            return check_image_array(X)
-        rows = self._check_X(X)
-        dense = rows.toarray() if sparse.issparse(rows) else np.asarray(rows[:])
-        return dense if shape is None else dense.reshape(-1, *shape)
+            values = np.asarray(check_image_array(X)[:])
+        else:
+            rows = self._check_X(X)
+            values = rows.toarray() if sparse.issparse(rows) else np.asarray(rows[:])
+        check_not_infinite(values)
+        return values if shape is None else values.reshape(-1, *shape)
 
     def _filled(self, values: Any) -> Any:
         if values.dtype.kind != "f" or not (missing := np.isnan(values)).any():
@@ -407,12 +419,20 @@ class DenoisingAutoencoder(AutoencoderTransformer):
     ) -> tuple[Any, FloatArray | None]:
         if self.patch_size is None:
             return super()._training_rows(X, sample_weight, reset)
+        X = from_caller(X)
         size = self._patch_shape(image_shape_of(X))
         images, weights = weighted_rows(check_image_array(X), sample_weight)
+        self._check_pixels(images)
         patches, sources = draw_patches(images, size, draw_seed(self.random_state))
         rows = self._check_X(patches, reset)
         self._input = dataclasses.replace(self._input, is_patch=True)
         return rows, None if weights is None else weights[sources]
+
+    def _check_pixels(self, images: Any) -> None:
+        """Raise ValueError if one is infinite: not all of them may be in a patch."""
+        source = source_of(images)
+        for _ in dense_chunks(as_rows(images) if source is None else source):
+            pass
 
     def _patch_shape(self, shape: tuple[int, ...] | None) -> tuple[int, int]:
         """Height and width of a patch, checked against the images' shape."""
@@ -487,4 +507,5 @@ class DenoisingAutoencoder(AutoencoderTransformer):
 
 
 def _is_level(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, (bool, np.bool_)) and float(value) >= 0
+    is_number = isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
+    return is_number and 0.0 <= float(value) < np.inf

@@ -1,12 +1,13 @@
 """From what the caller passes to checked rows, weights and latents."""
 
 import math
+from numbers import Number
 from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from skae._data.convert import as_rows, image_shape_of
+from skae._data.convert import as_rows, from_caller, image_shape_of
 from skae._data.sources import source_of
 from skae._data.spec import InputSpec, with_channels
 from skae._data.types import FloatArray, MatrixLike
@@ -18,6 +19,7 @@ def check_rows(estimator: Any, X: MatrixLike, reset: bool = False) -> Any:
 
     With ``reset`` their shape and names are those of the fit, else they are compared with these.
     """
+    X = from_caller(X)
     if (source := source_of(X)) is None:
         return _check_array(estimator, X, reset)
     _check_array(estimator, np.asarray(X[:1]), reset)  # scikit-learn would read all of it.
@@ -56,6 +58,7 @@ def _check_images(estimator: Any, X: MatrixLike, shape: tuple[int, ...], reset: 
 
 def check_image_array(X: MatrixLike) -> Any:
     """Images as an array of numbers, or the file that holds them."""
+    X = from_caller(X)
     some = X if source_of(X) is None else np.asarray(X[:1])
     checked = check_array(some, dtype="numeric", allow_nd=True, ensure_all_finite=False)
     return checked if some is X else X
@@ -64,7 +67,7 @@ def check_image_array(X: MatrixLike) -> Any:
 def check_latents(estimator: Any, Z: MatrixLike) -> FloatArray:
     """Latents as an array; a ValueError if they are not as many as those of the fit."""
     check_is_fitted(estimator)
-    Z = check_array(Z, dtype=[np.float32, np.float64])
+    Z = check_array(from_caller(Z, "Z"), dtype=[np.float32, np.float64])
     if Z.shape[1] != estimator.n_components_:
         raise ValueError(
             f"Z has {Z.shape[1]} columns, but {type(estimator).__name__} was fitted with "
@@ -77,6 +80,8 @@ def weighted_rows(X: Any, sample_weight: Any) -> tuple[Any, FloatArray | None]:
     """The rows that have a positive weight, with their weights."""
     if sample_weight is None:
         return X, None
+    if not isinstance(sample_weight, Number):
+        sample_weight = from_caller(sample_weight, "sample_weight")
     weights = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
     positive = weights > 0
     if not positive.any():

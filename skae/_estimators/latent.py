@@ -8,7 +8,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
-from skae._data.convert import check_out, dense_chunks, image_shape_of
+from skae._data.convert import check_out, dense_chunks, from_caller, image_shape_of
 from skae._data.spec import sizes_of
 from skae._data.types import FloatArray, MatrixLike, Output
 from skae._estimators.inputs import check_image_array, check_latents, weighted_rows
@@ -58,7 +58,7 @@ class LatentAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sampl
             If the estimator is not fitted.
         ValueError
             If ``X`` has other columns than the training rows or holds infinite values,
-            or if ``out`` has another shape.
+            or if ``out`` is no writable array of floats of that shape.
         """
         check_is_fitted(self)
         rows = self._check_X(X)
@@ -90,6 +90,8 @@ class LatentAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sampl
         ValueError
             If ``X`` has another number of columns, or holds values that are not finite.
         """
+        check_is_fitted(self)
+        X = from_caller(X)
         values = self._model.decode(check_latents(self, X))
         return like_input(self, values.reshape(-1, *self._input.caller_shape), X)
 
@@ -115,9 +117,10 @@ class LatentAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sampl
             If the estimator is not fitted.
         ValueError
             If ``X`` has other columns than the training rows or holds infinite values,
-            or if ``out`` has another shape.
+            or if ``out`` is no writable array of floats of that shape.
         """
         check_is_fitted(self)
+        X = from_caller(X)
         if out is None:
             return like_input(self, self._rebuilt(X), X)
         check_out(out, tuple(np.shape(X)))
@@ -207,6 +210,7 @@ class LatentAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sampl
             If ``X`` holds rows, or the network has neither patches nor stages.
         """
         check_is_fitted(self)
+        X = from_caller(X)
         shape = image_shape_of(X)
         if shape is None:
             raise ValueError(

@@ -8,6 +8,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
+from skae._data.convert import check_not_infinite
 from skae._data.spec import InputSpec
 from skae._images.tiles import by_tiles, with_channel_axis
 from skae._model.model import Batch, Model
@@ -66,6 +67,7 @@ def _dense_features(
     rebuilt pixel and the curvatures of the rebuilt image: a line is curved in any direction.
     """
     n_channels, *size = spec.network_shape
+    check_not_infinite(image)
     image = with_channel_axis(image, n_channels).astype(np.float32)
     features = [image]
     for scale in scales:
