@@ -52,13 +52,23 @@ def check_parameters(estimator: Any) -> None:
 def refuse_booleans(estimator: Any) -> None:
     """Raise where a number is given as a boolean, which scikit-learn takes for an integer."""
     for name, value in estimator.get_params(deep=False).items():
-        constraints = estimator._parameter_constraints[name]
-        allowed = {kind for kind in constraints if isinstance(kind, str)}
-        if isinstance(value, (bool, np.bool_)) and not allowed & {"boolean", "verbose"}:
+        # A subclass may have parameters without constraints.
+        constraints = estimator._parameter_constraints.get(name, "no_validation")
+        if constraints == "no_validation" or not isinstance(value, (bool, np.bool_)):
+            continue
+        if not any(_takes_booleans(constraint, value) for constraint in constraints):
             raise ValueError(
                 f"The {name!r} parameter of {type(estimator).__name__} must be a number or one of "
                 f"its named options. Got {value!r} instead."
             )
+
+
+def _takes_booleans(constraint: Any, value: Any) -> bool:
+    if isinstance(constraint, str):
+        return constraint in ("boolean", "verbose")
+    if isinstance(constraint, Options):
+        return any(option is bool(value) for option in constraint.options)
+    return constraint is bool
 
 
 def output_library(estimator: Any) -> str:
