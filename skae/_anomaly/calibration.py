@@ -3,14 +3,17 @@
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from skae._anomaly.images import ImageCalibration, ImageScorer
 from skae._anomaly.maps import loss_maps
 from skae._anomaly.rows import RowCalibration, Scorer
-from skae._anomaly.thresholds import Typical, contamination_threshold
-from skae._model.model import Coded, Model
+from skae._anomaly.seen import Seen, keys_of
+from skae._anomaly.thresholds import Typical, threshold_of_share
+from skae._model.model import Coded, Known, Model
 from skae._runtime.device import computing
+from skae._runtime.tuning import FEWEST_HELD_OUT
 
 # Images from whose maps a threshold for pixels is made.
 _MAPS = 256
@@ -23,28 +26,21 @@ class Calibration(NamedTuple):
     ----------
     scorer : Scorer, ImageScorer or None
         None where the mean loss is the score.
+    seen : Seen
+        The rows, and the members that were trained on them.
     typical : Typical
         Of the scores of rows that were held out.
     offset : float
-        Threshold on the scores: what is unusual.
+        Threshold on the scores.
     pixel_threshold : float or None
         The same for the maxima of maps of losses.
-    least : float
-        The least score of a row that was held out.
     """
 
     scorer: Scorer | ImageScorer | None
+    seen: Seen
     typical: Typical
     offset: float
     pixel_threshold: float | None
-    least: float
-
-    def offset_of_share(
-        self, scores: np.ndarray, weights: np.ndarray | None, share: float
-    ) -> float:
-        """Threshold below which a share of these scores lies; none of all rows where it is 0."""
-        offset = contamination_threshold(scores, weights, share)
-        return min(offset, self.least) if share == 0 else offset
 
 
 def calibrated(
@@ -53,6 +49,7 @@ def calibrated(
     weights: np.ndarray,
     trained: Tensor,
     kind: str,
+    share: float | None,
     seeds: tuple[int, ...],
     image_shape: tuple[int, ...] | None,
 ) -> Calibration:
@@ -69,41 +66,54 @@ def calibrated(
         Which rows each member was trained on.
     kind : str
         A key of ``SCORES``.
+    share : float or None
+        Share of the rows to flag; None flags what is unusual.
     seeds : tuple of int
         One a member.
     image_shape : tuple of int or None
     """
-    of_places = kind == "auto" and image_shape is not None
-    unseen = trained if bool(trained.all()) else ~trained
-    known = unseen.any(0).numpy()
-    scores: _ScoreCalibration
-    if kind == "reconstruction":
-        scores, known = _LossCalibration(len(weights)), np.ones(len(weights), dtype=bool)
-    elif of_places:
-        assert image_shape is not None
-        scores = ImageCalibration(len(weights), seeds, image_shape)
-    else:
-        scores = RowCalibration(len(weights), seeds)
-    collectors: list[_Collector] = [scores]
-    pixels = None
-    if image_shape is not None and not of_places:
+    if int((~trained).sum(1).min()) < FEWEST_HELD_OUT:
+        # So few tell nothing of the spread: rows are compared with all others, themselves left out.
+        trained = trained | True
+    known = (trained if bool(trained.all()) else ~trained).any(0).numpy()
+    scores = _scores(kind, weights, seeds, image_shape)
+    keys, pixels = _KeyCalibration(len(weights)), None
+    collectors: list[_Collector] = [scores, keys]
+    if image_shape is not None and not isinstance(scores, ImageCalibration):
         pixels = _PixelCalibration(image_shape, np.flatnonzero(known)[:_MAPS])
         collectors.append(pixels)
     with computing(model.network.device, model.flops(X)):
         for batch in model.batches(X):
-            coded = model.coded(batch)
+            own = trained[:, batch.part]
+            coded = model.coded(batch, Known(torch.ones_like(own[0]), own))
             for collector in collectors:
                 collector.add(batch.part, coded)
-    scorer, outlyingness = scores.fit(kind, weights, trained)
+    scorer, outlyingness = scores.fit(kind, trained)
     held_out, weights = -outlyingness[known], weights[known]
     typical = Typical.of(held_out, weights, is_error=scorer is None)
+    offset = typical.unusual(held_out, weights)
+    if share is not None:
+        offset = threshold_of_share(held_out, weights, share)
     return Calibration(
         scorer,
+        Seen.of(keys.keys, trained),
         typical,
-        typical.unusual(held_out, weights),
+        offset,
         None if pixels is None else pixels.threshold(),
-        float(held_out.min()),
     )
+
+
+def _scores(
+    kind: str,
+    weights: np.ndarray,
+    seeds: tuple[int, ...],
+    image_shape: tuple[int, ...] | None,
+) -> "_ScoreCalibration":
+    if kind == "reconstruction":
+        return _LossCalibration(len(weights))
+    if kind == "auto" and image_shape is not None:
+        return ImageCalibration(weights, seeds, image_shape)
+    return RowCalibration(weights, seeds)
 
 
 class _Collector(Protocol):
@@ -115,7 +125,7 @@ class _Collector(Protocol):
 class _ScoreCalibration(_Collector, Protocol):
     """What scores are calibrated by."""
 
-    def fit(self, kind: str, weights: np.ndarray, trained: Tensor) -> tuple[Any, np.ndarray]: ...
+    def fit(self, kind: str, trained: Tensor) -> tuple[Any, np.ndarray]: ...
 
 
 class _LossCalibration:
@@ -127,8 +137,18 @@ class _LossCalibration:
     def add(self, part: slice, coded: Coded) -> None:
         self._losses[part] = coded.losses.cpu().numpy()
 
-    def fit(self, kind: str, weights: np.ndarray, trained: Tensor) -> tuple[None, np.ndarray]:
+    def fit(self, kind: str, trained: Tensor) -> tuple[None, np.ndarray]:
         return None, self._losses
+
+
+class _KeyCalibration:
+    """By which rows are known again."""
+
+    def __init__(self, n_rows: int):
+        self.keys = np.empty(n_rows, dtype=np.int64)
+
+    def add(self, part: slice, coded: Coded) -> None:
+        self.keys[part] = keys_of(coded.batch.values)
 
 
 class _PixelCalibration:

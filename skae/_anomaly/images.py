@@ -52,19 +52,38 @@ class Octave(NamedTuple):
 
 
 class Member(NamedTuple):
-    """What is usual for one autoencoder: of its latents (n_components,), and by octave."""
+    """What is usual for one autoencoder.
+
+    Attributes
+    ----------
+    mean, deviation : ndarray of shape (n_components,)
+        Of the latents.
+    influence : ndarray of shape (n_components, n_components)
+        Of the standardized latents of an image on what the regression expects of itself.
+    octaves : list of Octave
+    """
 
     mean: np.ndarray
     deviation: np.ndarray
+    influence: np.ndarray
     octaves: list[Octave]
 
-    def excess(self, latents: Tensor, energies: list[Tensor]) -> list[Tensor]:
-        """How far energies (n, h * w) exceed what is usual, in robust deviations."""
+    def excess(
+        self, latents: Tensor, energies: list[Tensor], known: Tensor | None = None
+    ) -> list[Tensor]:
+        """How far energies (n, h * w) exceed what is usual, in robust deviations.
+
+        Images that are ``known``, (n,), are taken for ones that the regression has not seen.
+        """
         given = _standardized(latents, self.mean, self.deviation)
+        unseen = latents.new_ones(1, 1)
+        if known is not None:
+            own = (given @ _tensor(self.influence, given) * given).sum(1)
+            unseen = torch.where(known, 1.0 - own.clamp(max=0.9), 1.0)[:, None]
         return [
             (_logarithm(energy, octave.unit) - _tensor(octave.location, energy))
             .sub_(given @ _tensor(octave.slopes, energy))
-            .div_(_tensor(octave.scale, energy))
+            .div_(_tensor(octave.scale, energy) * unseen)
             for octave, energy in zip(self.octaves, energies, strict=True)
         ]
 
@@ -97,8 +116,12 @@ class ImageScorer:
     def maps(self, coded: Coded) -> Tensor:
         """Outlyingness of every pixel, (n, height, width)."""
         pairs = [_latents_and_energies(one, self.image_shape) for one in coded.joint]
-        by_member = [m.excess(*pair) for m, pair in zip(self.members, pairs, strict=True)]
-        mean = [torch.stack(octave).mean(0) for octave in zip(*by_member, strict=True)]
+        known = [None] * len(pairs) if coded.calibrated is None else list(coded.calibrated)
+        by_member = [
+            member.excess(*pair, own)
+            for member, pair, own in zip(self.members, pairs, known, strict=True)
+        ]
+        mean = [coded.average(torch.stack(octave)) for octave in zip(*by_member, strict=True)]
         mean.append(self.rows.outlyingness(coded).to(mean[0])[:, None])
         return (_map(mean, self.image_shape) - self.location) / self.scale
 
@@ -107,7 +130,7 @@ class ImageScorer:
 
         A pixel's share grows with its residual and with the map.
         """
-        maps, residuals = self.maps(coded), coded.residuals.mean(0)
+        maps, residuals = self.maps(coded), coded.residuals
         total = maps.flatten(1).amax(1).clamp(min=0.0)
         height, width = self.image_shape[:2]
         squares = residuals.view(len(residuals), height, width, -1) ** 2
@@ -127,14 +150,14 @@ class ImageCalibration:
 
     Parameters
     ----------
-    n_images : int
+    weights : ndarray of shape (n,)
     seeds : tuple of int
         One a member.
     image_shape : tuple of int
     """
 
-    def __init__(self, n_images: int, seeds: tuple[int, ...], image_shape: tuple[int, ...]):
-        self._rows, self._n_images = RowCalibration(n_images, seeds), n_images
+    def __init__(self, weights: np.ndarray, seeds: tuple[int, ...], image_shape: tuple[int, ...]):
+        self._rows, self._weights = RowCalibration(weights, seeds), weights
         self._shape = image_shape
         self._lengths = [h * w for h, w in octave_sizes(image_shape)]
         # Latents, and energies of all octaves.
@@ -146,30 +169,30 @@ class ImageCalibration:
         pairs = [_latents_and_energies(one, self._shape) for one in coded.joint]
         coded_images = torch.stack([torch.cat([z, *energies], 1) for z, energies in pairs], 1)
         if self._coded is None:
-            shape = self._n_images, *coded_images.shape[1:]
+            shape = len(self._weights), *coded_images.shape[1:]
             self._coded = np.empty(shape, dtype=np.float32)
         self._coded[part] = coded_images.numpy()
 
-    def fit(
-        self, kind: str, weights: np.ndarray, trained: Tensor
-    ) -> tuple[ImageScorer, np.ndarray]:
+    def fit(self, kind: str, trained: Tensor) -> tuple[ImageScorer, np.ndarray]:
         """Learn what energies are usual.
 
         Parameters and results are those of :meth:`RowCalibration.fit`.
         """
         assert self._coded is not None
-        unseen = trained if bool(trained.all()) else ~trained
-        weight = torch.from_numpy(weights).float()
+        unseen, weights = trained if bool(trained.all()) else ~trained, self._weights
+        weight = torch.from_numpy(weights / weights.mean()).float()
         sizes = [self._coded.shape[2] - sum(self._lengths), sum(self._lengths)]
         members, total = [], torch.zeros(len(self._coded), sizes[1])
         with computing(torch.device("cpu"), flops=0.0):  # As in rows.py.
             for k, known in enumerate(unseen):
                 rows = torch.from_numpy(self._coded[known.numpy(), k])
                 latents, energies = rows.split(sizes, 1)
-                member, excess = _fit_member(latents, energies, self._shape, weight[known])
-                total[known] += excess
+                member = _fit_member(latents, energies, self._shape, weight[known])
+                everywhere = torch.ones(len(rows), dtype=torch.bool)
+                excess = member.excess(latents, list(energies.split(self._lengths, 1)), everywhere)
+                total[known] += torch.cat(excess, 1)
                 members.append(member)
-        scorer, of_rows = self._rows.fit(kind, weights, trained)
+        scorer, of_rows = self._rows.fit(kind, trained)
         octaves = (total / unseen.sum(0)[:, None]).split(self._lengths, 1)
         peaks = _peaks([*octaves, torch.from_numpy(of_rows).float()[:, None]], self._shape)
         seen = ~np.isnan(peaks)
@@ -250,34 +273,31 @@ def _map(excess: list[Tensor], shape: tuple[int, ...]) -> Tensor:
 
 def _fit_member(
     latents: Tensor, energies: Tensor, shape: tuple[int, ...], weights: Tensor
-) -> tuple[Member, Tensor]:
-    """A member, and the excess of its calibration images, (n, all places of all octaves)."""
+) -> Member:
+    """What is usual in calibration images: latents, and energies (n, all places of all octaves)."""
     mean = _mean(latents, weights)
     deviation = _mean((latents - mean) ** 2, weights).sqrt()
     # A latent that does not vary tells nothing.
     deviation += 1e-3 * deviation.mean() + 1e-9
     given = _standardized(latents, mean.numpy(), deviation.numpy())
-    octaves, excess, sizes = [], [], octave_sizes(shape)
-    for energy, size in zip(energies.split([h * w for h, w in sizes], 1), sizes, strict=True):
-        octave, left = _fit_octave(given, energy, size, weights)
-        octaves.append(octave)
-        excess.append(left)
-    return Member(mean.numpy(), deviation.numpy(), octaves), torch.cat(excess, 1)
+    n_latents, sizes = given.shape[1], octave_sizes(shape)
+    # As many images as latents say as much as the guess that they do not matter.
+    gram = given.T @ (weights[:, None] * given) + n_latents * torch.eye(n_latents)
+    influence = torch.linalg.inv(gram)
+    parts = zip(energies.split([h * w for h, w in sizes], 1), sizes, strict=True)
+    octaves = [_fit_octave(given, influence, energy, size, weights) for energy, size in parts]
+    return Member(mean.numpy(), deviation.numpy(), influence.numpy(), octaves)
 
 
 def _fit_octave(
-    given: Tensor, energy: Tensor, size: tuple[int, int], weights: Tensor
-) -> tuple[Octave, Tensor]:
+    given: Tensor, influence: Tensor, energy: Tensor, size: tuple[int, int], weights: Tensor
+) -> Octave:
     unit = float(energy.median()) or float(energy.mean()) or 1.0
     logs = _logarithm(energy, unit)
-    n_latents = given.shape[1]
-    # As many images as latents say as much as the guess that they do not matter.
-    gram = given.T @ (weights[:, None] * given) + n_latents * torch.eye(n_latents)
     mean = _mean(logs, weights)
-    slopes = torch.linalg.solve(gram, given.T @ (weights[:, None] * (logs - mean)))
+    slopes = influence @ (given.T @ (weights[:, None] * (logs - mean)))
     # What is left where the regression has not seen the image.
-    influence = weights * (given * torch.linalg.solve(gram, given.T).T).sum(1)
-    unseen = 1.0 - influence.clamp(max=0.9)[:, None]
+    unseen = 1.0 - (weights * (given @ influence * given).sum(1)).clamp(max=0.9)[:, None]
     left = mean + (logs - mean - given @ slopes) / unseen
     location = _medians(left, weights)
     # As for rows: where more than half are alike, the others are not infinitely unusual.
@@ -285,7 +305,7 @@ def _fit_octave(
     scale = torch.maximum(MAD_TO_DEVIATION * _medians((left - location).abs(), weights), spread)
     location, scale = (_blurred(t.view(1, 1, *size)).flatten() for t in (location, scale))
     scale = scale.clamp(min=NARROWEST_OCTAVE * float(scale.mean()) + 1e-6)
-    return Octave(unit, slopes.numpy(), location.numpy(), scale.numpy()), (left - location) / scale
+    return Octave(unit, slopes.numpy(), location.numpy(), scale.numpy())
 
 
 def _mean(values: Tensor, weights: Tensor) -> Tensor:

@@ -17,16 +17,17 @@ trained on and averaged over the members. A smooth maximum combines the views: w
 of them finds far out is far out. docs/outliers.md tells what was tried.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from skae._anomaly.thresholds import median_deviation, weighted_quantile
-from skae._model.model import Coded
+from skae._model.model import Coded, padded
 from skae._runtime.device import computing
 from skae._runtime.randomness import SCORE_STREAM, generator
 from skae._runtime.tuning import (
@@ -48,46 +49,28 @@ SCORES = {
     "reconstruction": (),
 }
 
-# Cells that are looked at for the moments of the features.
-_MOMENT_VALUES = 1 << 22
-
 
 class View(NamedTuple):
     """Where distances are taken.
 
     Attributes
     ----------
-    references : ndarray of shape (n_draws, n_references, d)
-        In the basis, if there is one.
+    references : {"few", "many", "center"}
+        Which of the member's references; the center alone is one.
     center, basis : ndarray of shape (d,) and (d, d), or None
-        What maps a row there.
+        What maps a row to where distances are taken.
     unit : float
         The median distance in the training data.
     location, scale : float
         Of the logarithm of the distances in this unit.
     """
 
-    references: np.ndarray
+    references: str
     center: np.ndarray | None = None
     basis: np.ndarray | None = None
     unit: float = 1.0
     location: float = 0.0
     scale: float = 1.0
-
-    def distances(self, rows: Tensor, leave_out_self: bool = False) -> Tensor:
-        """Distance of rows (n, d) from the nearest reference, on average over the draws, (n,)."""
-        if self.basis is not None:
-            rows = (rows - torch.from_numpy(self.center)) @ torch.from_numpy(self.basis)
-        references, own = torch.from_numpy(self.references).flatten(0, 1), (rows**2).sum(1)
-        norms = (references**2).sum(1)
-        # Squared distances less the row's own norm, which is added to the least of them alone.
-        squares = torch.addmm(norms, rows, references.T, alpha=-2.0)
-        rounding = 1e-9 * norms.mean()  # Below, it is the reference itself.
-        if leave_out_self:
-            squares.masked_fill_(squares <= (rounding - own)[:, None], torch.inf)
-        nearest = squares.view(-1, *self.references.shape[:2]).amin(2) + own[:, None]
-        # It may be the row itself for all references.
-        return nearest.masked_fill((nearest <= rounding) | nearest.isinf(), 0.0).sqrt().mean(1)
 
     def outlyingness(self, distances: Tensor) -> Tensor:
         """Distances in robust deviations from the median of the training data, by logarithm."""
@@ -108,13 +91,71 @@ class View(NamedTuple):
         return view._replace(location=location, scale=max(deviation, 0.5 * spread, 1e-9))
 
 
+class Member(NamedTuple):
+    """What is usual for one autoencoder.
+
+    Attributes
+    ----------
+    few : ndarray of shape (n_draws, n_few, d), or None
+    many : ndarray of shape (1, n_many, d), or None
+        Latents and residuals of training rows, float32, where a view needs them.
+    views : list of View
+    """
+
+    few: np.ndarray | None
+    many: np.ndarray | None
+    views: list[View]
+
+    def references(self, view: View) -> Tensor:
+        """The references of a view, (n_draws, n_references, d), in float64."""
+        rows = {"few": self.few, "many": self.many, "center": view.center}[view.references]
+        assert rows is not None
+        references = torch.from_numpy(rows).double()
+        return _moved(view, references.view(1, 1, -1) if rows.ndim == 1 else references)
+
+
+def _moved(view: View, rows: Tensor) -> Tensor:
+    """Rows where the view takes its distances."""
+    if view.basis is None or view.center is None:
+        return rows
+    return (rows - torch.from_numpy(view.center)) @ torch.from_numpy(view.basis).double()
+
+
+class Distances:
+    """The distances of one view, with all that depends on the fit alone computed once."""
+
+    def __init__(self, member: Member, view: View):
+        self.view, references = view, member.references(view)
+        self._shape, self._references = references.shape[:2], references.flatten(0, 1)
+        self._norms = (self._references**2).sum(1)
+        # Below, a reference is the row itself. References are kept in float32.
+        self._rounding = float(1e-9 * self._norms.mean())
+
+    def __call__(self, rows: Tensor, alone: Tensor | None = None) -> Tensor:
+        """Distance of rows (n, d) from the nearest reference, on average over the draws, (n,).
+
+        Rows that are ``alone`` leave themselves out of the references.
+        """
+        rows = _moved(self.view, rows)
+        own = (rows**2).sum(1)
+        # Squared distances less the row's own norm, which is added to the least of them alone.
+        squares = torch.addmm(self._norms, rows, self._references.T, alpha=-2.0)
+        if alone is not None:
+            itself = squares <= (self._rounding - own)[:, None]
+            squares.masked_fill_(itself & alone[:, None], torch.inf)
+        nearest = squares.view(-1, *self._shape).amin(2) + own[:, None]
+        # It may be the row itself for all references.
+        none = (nearest <= self._rounding) | nearest.isinf()
+        return nearest.masked_fill(none, 0.0).sqrt().mean(1)
+
+
 @dataclass
 class Scorer:
     """Calibrated views of each member, as plain arrays.
 
     Attributes
     ----------
-    members : list of list of View
+    members : list of Member
     features : ndarray of shape (3, n_features)
         Mean and standard deviation of each scaled feature, and the root mean square of
         its residuals.
@@ -124,19 +165,25 @@ class Scorer:
         Of the random projection.
     """
 
-    members: list[list[View]]
+    members: list[Member]
     features: np.ndarray
     width: int
     seed: int
 
     def outlyingness(self, coded: Coded) -> Tensor:
         """How far out rows are, (n,): about zero for a typical one."""
-        projected = _projected(coded.joint, self.directions)
-        by_view = [
-            torch.stack([view.outlyingness(view.distances(rows)) for view in views])
-            for views, rows in zip(self.members, projected, strict=True)
-        ]
-        return _combined(torch.stack(by_view).mean(0))
+        n, alone = coded.joint.shape[1], coded.alone
+        # Filled up to whole blocks, a row's result has the same bits in any batch.
+        projected = _projected(padded(coded.joint), self.directions)
+        if alone is not None:
+            alone = functional.pad(alone, (0, projected.shape[1] - n))
+        by_view = torch.stack(
+            [
+                torch.stack([d.view.outlyingness(d(rows, alone)[:n]) for d in views], 1)
+                for views, rows in zip(self._distances, projected, strict=True)
+            ]
+        )
+        return _combined(coded.average(by_view).T)
 
     def contributions(self, coded: Coded) -> Tensor:
         """The features' shares in the outlyingness, (n, n_features).
@@ -146,17 +193,22 @@ class Scorer:
         """
         mean, deviation, residual_size = torch.from_numpy(self.features)
         extremes = ((coded.values - mean) / deviation) ** 2
-        parts = (coded.residuals.mean(0) / residual_size).abs() * (1.0 + extremes).sqrt()
+        parts = (coded.residuals / residual_size).abs() * (1.0 + extremes).sqrt()
         shares = parts / parts.sum(1, keepdim=True).clamp(min=1e-300)
         return shares * self.outlyingness(coded).clamp(min=0.0)[:, None]
 
     @cached_property
     def directions(self) -> Tensor | None:
-        """Where wide rows are projected; a batch takes as long to draw them as to score."""
+        """Where wide rows are projected."""
         return projection(self.width, self.seed)
 
+    @cached_property
+    def _distances(self) -> list[list[Distances]]:
+        return [[Distances(member, view) for view in member.views] for member in self.members]
+
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "directions"}
+        # What was computed once is computed again.
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 class RowCalibration:
@@ -164,40 +216,36 @@ class RowCalibration:
 
     Parameters
     ----------
-    n_rows : int
+    weights : ndarray of shape (n,)
     seeds : tuple of int
         One a member.
     """
 
-    def __init__(self, n_rows: int, seeds: tuple[int, ...]):
-        self._n_rows, self._seeds = n_rows, seeds
+    def __init__(self, weights: np.ndarray, seeds: tuple[int, ...]):
+        self._weights, self._seeds = weights, seeds
         self._projected: np.ndarray | None = None
-        self._values: list[np.ndarray] = []
-        self._residuals: list[np.ndarray] = []
 
     def add(self, part: slice, coded: Coded) -> None:
         """Take a batch of the rows."""
         if self._projected is None:
             self._width = coded.joint.shape[-1]
             self._directions = projection(self._width, self._seeds[0])
-            shape = self._n_rows, len(self._seeds), joint_width(self._width)
+            shape = len(self._weights), len(self._seeds), joint_width(self._width)
             self._projected = np.empty(shape)
-        projected = _projected(coded.joint, self._directions)
+            self._moments = _Moments(coded.values[0])
+        n = coded.joint.shape[1]
+        projected = _projected(padded(coded.joint), self._directions)[:, :n]
         self._projected[part] = projected.transpose(0, 1).numpy()
-        # As many rows for the moments of the features as a bound on memory allows.
-        n_more = max(64, _MOMENT_VALUES // coded.values.shape[1]) - part.start
-        if n_more > 0:
-            self._values.append(coded.values[:n_more].numpy())
-            self._residuals.append(coded.residuals.mean(0)[:n_more].numpy())
+        weights = torch.from_numpy(self._weights[part])
+        self._moments.add(coded.values, coded.residuals, weights)
 
-    def fit(self, kind: str, weights: np.ndarray, trained: Tensor) -> tuple[Scorer, np.ndarray]:
+    def fit(self, kind: str, trained: Tensor) -> tuple[Scorer, np.ndarray]:
         """Fit views and calibrate them.
 
         Parameters
         ----------
         kind : str
             A key of ``SCORES`` that has views.
-        weights : ndarray of shape (n,)
         trained : Tensor of shape (K, n), bool
             Which rows each member was trained on.
 
@@ -209,29 +257,41 @@ class RowCalibration:
             unless each was trained on all rows: then by its distances to other rows.
         """
         assert self._projected is not None
-        in_sample = bool(trained.all())
-        unseen = trained if in_sample else ~trained
-        weight = torch.from_numpy(weights)
+        alone = trained[0] if bool(trained.all()) else None
+        unseen = trained if alone is not None else ~trained
+        weight = torch.from_numpy(self._weights)
         members, outlyingness = [], []
         for k, seed in enumerate(self._seeds):
             rows = torch.from_numpy(self._projected[:, k])
-            views = _views(SCORES[kind], rows, weight * trained[k], seed)
-            distances = [view.distances(rows, in_sample) for view in views]
-            used = weight * unseen[k]
-            views = [v.calibrated(d, used) for v, d in zip(views, distances, strict=True)]
+            member = _member(SCORES[kind], rows, weight * trained[k], seed)
+            distances = [Distances(member, view)(rows, alone) for view in member.views]
+            pairs = list(zip(member.views, distances, strict=True))
+            views = [view.calibrated(d, weight * unseen[k]) for view, d in pairs]
             by_view = [v.outlyingness(d) for v, d in zip(views, distances, strict=True)]
-            members.append(views)
+            members.append(member._replace(views=views))
             outlyingness.append(torch.stack(by_view).where(unseen[k], torch.nan))
-        scorer = Scorer(members, self._moments(weights), self._width, self._seeds[0])
+        scorer = Scorer(members, self._moments.features(), self._width, self._seeds[0])
         return scorer, _combined(torch.stack(outlyingness).nanmean(0)).numpy()
 
-    def _moments(self, weights: np.ndarray) -> np.ndarray:
-        """``Scorer.features``."""
-        values, residuals = np.concatenate(self._values), np.concatenate(self._residuals)
-        share = weights[: len(values), None] / weights[: len(values)].sum()
-        mean = (share * values).sum(0)
-        squares = [(share * (values - mean) ** 2).sum(0), (share * residuals**2).sum(0)]
-        return np.stack([mean, *(np.sqrt(square) + 1e-9 for square in squares)])
+
+class _Moments:
+    """Weighted sums for ``Scorer.features``, of values less a first row."""
+
+    def __init__(self, shift: Tensor):
+        self._shift, self._weight = shift, 0.0
+        self._sums = torch.zeros(3, len(shift), dtype=torch.float64)
+
+    def add(self, values: Tensor, residuals: Tensor, weights: Tensor) -> None:
+        moved, weights = values - self._shift, weights[:, None]
+        self._weight += float(weights.sum())
+        for total, part in zip(self._sums, (moved, moved**2, residuals**2), strict=True):
+            total += (weights * part).sum(0)
+
+    def features(self) -> np.ndarray:
+        mean, squares, residuals = self._sums / self._weight
+        deviation = (squares - mean**2).clamp(min=0.0).sqrt()
+        moments = [self._shift + mean, deviation + 1e-9, residuals.sqrt() + 1e-9]
+        return torch.stack(moments).numpy()
 
 
 def _combined(by_view: Tensor) -> Tensor:
@@ -240,45 +300,40 @@ def _combined(by_view: Tensor) -> Tensor:
     return smooth / VIEW_SHARPNESS
 
 
-def _views(names: tuple[str, ...], rows: Tensor, weights: Tensor, seed: int) -> list[View]:
-    """The views of one member, from rows (n, d); rows that it has not seen have no weight."""
+def _member(names: tuple[str, ...], rows: Tensor, weights: Tensor, seed: int) -> Member:
+    """One member's views, from rows (n, d); rows that it has not seen have no weight."""
     rng = generator(seed, SCORE_STREAM)
     direction = torch.randn(rows.shape[1], dtype=rows.dtype, generator=rng)
     order = (rows @ direction).argsort(stable=True)
-    few = (
-        _draw(order, weights, ISOLATION_DRAWS * ISOLATION_ROWS)
-        .view(ISOLATION_ROWS, ISOLATION_DRAWS)
-        .T
-    )
-    many = _draw(order, weights, NEAREST_ROWS).unique()  # Of fewer rows, each is drawn repeatedly.
-
-    def isolation() -> View:
-        return View(rows[few].numpy())
+    few = _draw(order, weights, ISOLATION_DRAWS * ISOLATION_ROWS)
+    few = few.view(ISOLATION_ROWS, ISOLATION_DRAWS).T
+    # Of fewer rows, each is drawn repeatedly.
+    many = _draw(order, weights, NEAREST_ROWS).unique()
+    member = Member(rows[few].float().numpy(), rows[many][None].float().numpy(), [])
 
     def mahalanobis() -> View:
-        distances = isolation().distances(rows)
+        distances = Distances(member, View("few"))(rows)
         for _ in range(2):
             bound = weighted_quantile(distances.numpy(), weights.numpy(), 1.0 - TRIMMED_SHARE)
             # Copies of a row may differ by rounding.
-            center, basis = _whitening(rows, weights * (distances <= bound * (1 + 1e-9)))
-            view = View(np.zeros((1, 1, len(center))), center.numpy(), basis.numpy())
-            distances = view.distances(rows)
+            view = View("center", *_whitening(rows, weights * (distances <= bound * (1 + 1e-9))))
+            distances = Distances(member, view)(rows)
         return view
 
-    def nearest() -> View:
-        return View(rows[many][None].numpy())
+    made = {
+        "isolation": lambda: View("few"),
+        "mahalanobis": mahalanobis,
+        "nearest": lambda: View("many"),
+        "whitened": lambda: View("many", *_whitening(rows, weights)),
+    }
+    views = [made[name]() for name in names]
+    used = {view.references for view in views}
+    few_or_none = member.few if "few" in used else None
+    return Member(few_or_none, member.many if "many" in used else None, views)
 
-    def whitened() -> View:
-        center, basis = _whitening(rows, weights)
-        references = (rows[many] - center) @ basis
-        return View(references[None].numpy(), center.numpy(), basis.numpy())
 
-    made = {f.__name__: f for f in (isolation, mahalanobis, nearest, whitened)}
-    return [made[name]() for name in names]
-
-
-def _whitening(rows: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Center (d,) and a basis (d, d) in which the rows have unit covariance."""
+def _whitening(rows: Tensor, weights: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Center (d,) and a basis (d, d), float32, in which the rows have unit covariance."""
     share = (weights / weights.sum())[:, None]
     with computing(rows.device, flops=0.0):  # Several threads would give other bits.
         center = (share * rows).sum(0)
@@ -287,7 +342,7 @@ def _whitening(rows: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     eigenvalues = eigenvalues.clamp(min=0.0)
     scales = (eigenvalues + COVARIANCE_RIDGE * eigenvalues.mean() + 1e-12).sqrt()
     # Contiguous, so that a copy of it gives the same bits.
-    return center, (vectors / scales).contiguous()
+    return center.numpy(), (vectors / scales).contiguous().float().numpy()
 
 
 def _draw(order: Tensor, weights: Tensor, size: int) -> Tensor:

@@ -26,9 +26,23 @@ def median_deviation(values: np.ndarray, median: float, weights: np.ndarray | No
     return weighted_quantile(np.abs(values - median), weights, 0.5) * MAD_TO_DEVIATION
 
 
-def contamination_threshold(scores: np.ndarray, weights: np.ndarray | None, share: float) -> float:
-    """Offset below which a given share of the training scores lies."""
-    return weighted_quantile(scores, weights, share)
+def threshold_of_share(scores: np.ndarray, weights: np.ndarray | None, share: float) -> float:
+    """Threshold below which a share of the scores lies, half-way to the next one above it."""
+    order = np.argsort(scores, kind="stable")
+    scores = scores[order]
+    weight = np.ones(len(scores)) if weights is None else np.asarray(weights)[order]
+    cumulated = np.cumsum(weight)
+    # Shares such as 0.29 are a rounding error below what they stand for.
+    n_below = int((cumulated <= share * cumulated[-1] * (1 + 1e-12)).sum())
+    low, high = scores[max(0, n_below - 1)], scores[n_below]
+    if n_below == 0 or low == high:
+        return just_below(high)
+    return float((low + high) / 2)
+
+
+def just_below(score: float) -> float:
+    """A threshold that this score is not below, even where it is rounded otherwise."""
+    return float(score - 1e-9 * max(1.0, abs(score)))
 
 
 class Typical(NamedTuple):
@@ -61,7 +75,7 @@ class Typical(NamedTuple):
     def unusual(self, scores: np.ndarray, weights: np.ndarray | None) -> float:
         """The score that lies so far out that it is unusual (Leys et al. 2013)."""
         if self.deviation == 0.0:
-            # Where half of the scores are one value, that value is normal, to the bit.
-            return weighted_quantile(scores, weights, 0.5)
+            # Where half of the scores are one value, that value is normal.
+            return just_below(weighted_quantile(scores, weights, 0.5))
         bound = self.median + UNUSUAL_DEVIATIONS * self.deviation
         return -(bound**3) if self.is_error else -bound

@@ -98,7 +98,7 @@ class Blocks:
     n_rows: int
     length: int
     n_own: int
-    seeds: tuple[int, ...]
+    places: tuple[tuple[int, float], ...]
 
     def __len__(self) -> int:
         return -(-self.n_rows // self.length)
@@ -131,7 +131,9 @@ class Blocks:
 
     def _shifts(self, blocks: Tensor) -> Tensor:
         starts, stops = self.bounds(blocks)
-        return torch.stack([mix(blocks, seed) for seed in self.seeds]).remainder_(stops - starts)
+        lengths = stops - starts
+        moved = [mix(blocks, seed) + (share * lengths).long() for seed, share in self.places]
+        return torch.stack(moved).remainder_(lengths)
 
 
 class StreamedRows(Rows):

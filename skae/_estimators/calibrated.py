@@ -1,5 +1,6 @@
 """Detectors: which rows their members are trained on, and what calibrates their scores."""
 
+from collections.abc import Callable
 from numbers import Integral
 from typing import Any
 
@@ -9,14 +10,15 @@ import torch
 from skae._anomaly.calibration import calibrated
 from skae._anomaly.images import ImageScorer, most_images
 from skae._anomaly.rows import Scorer
-from skae._anomaly.thresholds import Typical
+from skae._anomaly.seen import Seen
+from skae._anomaly.thresholds import Typical, just_below
 from skae._data.streamed import Blocks, sample_rows
 from skae._data.types import FloatArray
 from skae._estimators.base import BaseAutoencoder
 from skae._estimators.fitting import Prepared
 from skae._estimators.parameters import Autos
-from skae._model.model import Model
-from skae._runtime.randomness import SCORE_STREAM, subsamples
+from skae._model.model import Batch, Coded, Model
+from skae._runtime.randomness import SCORE_STREAM, shuffled_windows
 from skae._runtime.tuning import (
     CALIBRATION_ROWS,
     DETECTOR_EPOCHS,
@@ -42,6 +44,7 @@ class CalibratedDetector(BaseAutoencoder):
         "_seeds": tuple[int, ...],
         "_typical": Typical,
         "_scorer": Scorer | ImageScorer | None,
+        "_seen": Seen | None,
         "_pixel_threshold": float | None,
     }
 
@@ -55,6 +58,7 @@ class CalibratedDetector(BaseAutoencoder):
     _seeds: tuple[int, ...]
     _typical: Typical
     _scorer: Scorer | ImageScorer | None
+    _seen: Seen | None
     _pixel_threshold: float | None
 
     def _n_members(self) -> int:
@@ -81,11 +85,16 @@ class CalibratedDetector(BaseAutoencoder):
             return n_rows
         if self._input.image_shape is not None:
             # What is usual at each place of an image takes many held-out images to know.
-            share = MEMBER_SHARE_OF_IMAGES if self._is_of_places() else MEMBER_SHARE
+            share = MEMBER_SHARE_OF_IMAGES if self._is_of_places() else self._member_share()
             return int(share * n_rows)
         # Few rows hold few outliers to be learned.
         most = max(MEMBER_ROWS, MEMBER_SHARE_OF_MANY * n_rows)
-        return int(min(MEMBER_SHARE * n_rows, most))
+        return int(min(self._member_share() * n_rows, most))
+
+    def _member_share(self) -> float:
+        """So large that every row is still left out by one of several members."""
+        n_members = self._n_members()
+        return min(MEMBER_SHARE, 1.0 - 1.0 / n_members) if n_members > 1 else MEMBER_SHARE
 
     def _is_of_places(self) -> bool:
         """Whether images are scored by their most unusual place."""
@@ -110,14 +119,27 @@ class CalibratedDetector(BaseAutoencoder):
         return plain._replace(init="pca", learning_rate=rate)
 
     def _score_samples(self, rows: Any) -> FloatArray:
-        model, scorer = self._model, self._scorer
+        scorer = self._scorer
         if scorer is None:
-            return -model.losses(rows)
-        return -model.map(rows, lambda batch: scorer.outlyingness(model.coded(batch)))
+            return -self._map(rows, lambda coded: coded.losses).astype(np.float64)
+        return -self._map(rows, scorer.outlyingness)
+
+    def _map(self, rows: Any, function: Callable[[Coded], torch.Tensor]) -> Any:
+        """Apply a function to what the members make of rows, each that has not seen a row."""
+
+        def of_batch(batch: Batch) -> torch.Tensor:
+            known = None if self._seen is None else self._seen.among(batch.values)
+            return function(self._model.coded(batch, known))
+
+        return self._model.map(rows, of_batch)
 
     def _attributes_of(self, model: Model) -> dict[str, Any]:
         # While training goes on, there is no calibration yet.
-        return super()._attributes_of(model) | {"_scorer": None, "offset_": 0.0}
+        return super()._attributes_of(model) | {
+            "_scorer": None,
+            "_seen": None,
+            "offset_": 0.0,
+        }
 
     def _keep(self, prepared: Prepared, append: bool = False) -> None:
         super()._keep(prepared, append)
@@ -145,22 +167,23 @@ class CalibratedDetector(BaseAutoencoder):
         sample = X if len(some) == X.shape[0] else X[some.numpy()]
         own = np.ones(len(some)) if weights is None else weights[some.numpy()]
         shape = self._input.image_shape
+        share = None if isinstance(self.contamination, str) else float(self.contamination)
         found = calibrated(
-            self._model, sample, own, trained, self.anomaly_score, self._seeds, shape
+            self._model, sample, own, trained, self.anomaly_score, share, self._seeds, shape
         )
-        self._scorer, self._typical = found.scorer, found.typical
-        self._pixel_threshold = found.pixel_threshold
-        self.offset_ = found.offset
-        if not isinstance(self.contamination, str):
-            share = float(self.contamination)
-            self.offset_ = found.offset_of_share(self._score_samples(X), weights, share)
+        self._scorer, self._seen, self._typical = found.scorer, found.seen, found.typical
+        self._pixel_threshold, self.offset_ = found.pixel_threshold, found.offset
+        if share == 0 and len(some) < X.shape[0]:
+            # None of all rows is flagged.
+            least = just_below(self._score_samples(X).min())
+            self.offset_ = min(self.offset_, least)
 
 
 def _trained_on(plan: TrainingPlan, n_rows: int, some: torch.Tensor) -> torch.Tensor:
     """Which members were trained on each of some rows, (K, len(some))."""
     n_own = plan.max_samples or n_rows
     if plan.block_length is not None:
-        return Blocks(n_rows, plan.block_length, n_own, plan.seeds).owns(some)
-    own = subsamples(n_rows, n_own, plan.seeds)
+        return Blocks(n_rows, plan.block_length, n_own, plan.windows).owns(some)
+    own = shuffled_windows(n_rows, n_own, plan.windows)
     trained = torch.zeros(len(own), n_rows, dtype=torch.bool).scatter_(1, own, True)
     return trained[:, some]

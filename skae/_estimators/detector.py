@@ -19,6 +19,7 @@ from skae._estimators.base import all_or_nothing
 from skae._estimators.image_detection import ImageDetection
 from skae._estimators.inputs import weighted_rows
 from skae._estimators.sklearn_private import Interval, Options, RealNotInt, StrOptions
+from skae._model.model import Coded
 from skae._networks.factory import Spec
 
 
@@ -418,11 +419,9 @@ class AutoencoderAnomalyDetector(OutlierMixin, ImageDetection):
             If ``X`` has other columns than the training rows or holds infinite values.
         """
         check_is_fitted(self)
-        rows, model, scorer = self._check_X(X), self._model, self._scorer
-        if scorer is None:
-            contributions = model.contributions(rows)
-        else:
-            contributions = model.map(rows, lambda b: scorer.contributions(model.coded(b)))
+        scorer = self._scorer
+        shares = _loss_shares if scorer is None else scorer.contributions
+        contributions = self._map(self._check_X(X), shares)
         return like_caller(contributions, X, getattr(self, "feature_names_in_", None))
 
     @all_or_nothing
@@ -464,3 +463,7 @@ class AutoencoderAnomalyDetector(OutlierMixin, ImageDetection):
         if self.n_nonzero_coefs is None:
             return spec
         return dataclasses.replace(spec, n_nonzero=int(self.n_nonzero_coefs))
+
+
+def _loss_shares(coded: Coded) -> torch.Tensor:
+    return coded.shares

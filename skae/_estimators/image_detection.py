@@ -120,8 +120,7 @@ class ImageDetection(CalibratedDetector):
             raise ValueError(
                 f"smoothing={smoothing!r} must be a number of pixels of at least 0, or None."
             )
-        model, scorer = self._model, self._scorer
-        if isinstance(scorer, ImageScorer):
-            maps = model.map(rows, lambda batch: scorer.maps(model.coded(batch)))
-            return smoothed(maps, smoothing or 0.0)
-        return loss_maps(model.contributions(rows).reshape(-1, *shape), smoothing)
+        if isinstance(self._scorer, ImageScorer):
+            return smoothed(self._map(rows, self._scorer.maps), smoothing or 0.0)
+        losses = self._map(rows, lambda coded: coded.shares)
+        return loss_maps(losses.reshape(-1, *shape), smoothing)

@@ -225,6 +225,7 @@ class AutoencoderParameters(BaseEstimator):
         rate = self.learning_rate
         if isinstance(rate, str):
             rate = self._autos().learning_rate
+        seeds = member_seeds(draw_seed(self.random_state), n_members)
         return TrainingPlan(
             loss=self.loss,
             optimizer=self.optimizer,
@@ -238,9 +239,10 @@ class AutoencoderParameters(BaseEstimator):
             early_stopping=not one_pass and self._holds_out(n_rows),
             validation_fraction=float(self.validation_fraction),
             latent_l1=float(self.latent_l1),
-            seeds=member_seeds(draw_seed(self.random_state), n_members),
+            seeds=seeds,
             product_dtype=product_dtype,
             max_samples=n_rows,
+            places=tuple((seeds[0], k / n_members) for k in range(n_members)),
             image_shape=self._input.image_shape,
         )
 

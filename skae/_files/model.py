@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from skae._anomaly.images import ImageScorer, octave_sizes
-from skae._anomaly.rows import Scorer, joint_width
+from skae._anomaly.rows import Member, Scorer, View, joint_width
+from skae._anomaly.seen import Seen
 from skae._data.columns import Ranges, is_numeric
 from skae._data.scale import AffineScaler
 from skae._data.spec import InputSpec
@@ -120,6 +121,8 @@ def check_state(state: dict[str, Any], network: NetworkBuilder | None) -> None:
     must(output.keys() <= {"transform"}, "the output has unknown settings")
     if "_scorer" in state:
         must(len(state["_seeds"]) == state["n_estimators_"] == n_members, "members differ")
+        if state["_seen"] is not None:
+            _check_seen(state["_seen"], n_members)
         scorer = state["_scorer"]
         if isinstance(scorer, ImageScorer):
             _check_image_scorer(scorer, state["_input"], n_latents, n_members)
@@ -189,14 +192,36 @@ def _check_scorer(scorer: Scorer | None, n_features: int, n_columns: int, n_memb
     check_arrays({"features": scorer.features}, {"features": (3, n_features)})
     must(scorer.width == n_columns, "the scorer has another width")
     width = joint_width(n_columns)
-    views = scorer.members
-    must(len(views) == n_members and len({len(v) for v in views}) == 1, "the views differ")
-    for view in (view for views in scorer.members for view in views):
-        basis = {"center": (width,), "basis": (width, width)}
-        must((view.center is None) == (view.basis is None), "a view lacks its basis")
-        check_arrays(view._asdict(), {} if view.basis is None else basis)
-        shape = view.references.shape
-        must(len(shape) == 3 and 0 not in shape and shape[2] == width, "a view has another width")
+    lengths = {len(member.views) for member in scorer.members}
+    must(len(scorer.members) == n_members and len(lengths) == 1, "the views differ")
+    for member in scorer.members:
+        for references in (member.few, member.many):
+            _check_references(references, width)
+        for view in member.views:
+            _check_view(view, member, width)
+
+
+def _check_references(references: np.ndarray | None, width: int) -> None:
+    if references is not None:
+        shape = references.shape
+        fits = len(shape) == 3 and 0 not in shape and shape[2] == width
+        must(fits and references.dtype.kind == "f", "references have another width")
+
+
+def _check_view(view: View, member: Member, width: int) -> None:
+    basis = {"center": (width,), "basis": (width, width)}
+    must((view.center is None) == (view.basis is None), "a view lacks its basis")
+    check_arrays(view._asdict(), {} if view.basis is None else basis)
+    given = {"few": member.few, "many": member.many, "center": view.center}
+    must(given.get(view.references) is not None, f"references={view.references!r} are lacking")
+
+
+def _check_seen(seen: Seen, n_members: int) -> None:
+    n = len(seen.keys)
+    check_arrays(seen._asdict(), {"keys": (n,)}, kinds="i")
+    check_arrays(seen._asdict(), {"trained": (n, n_members)}, kinds="b")
+    ordered = n > 0 and bool((np.diff(seen.keys) >= 0).all())
+    must(ordered, "the keys of known rows are not in order")
 
 
 def _check_image_scorer(
@@ -207,6 +232,7 @@ def _check_image_scorer(
     lengths = [height * width for height, width in octave_sizes(scorer.image_shape)]
     for member in scorer.members:
         check_arrays(member._asdict(), {"mean": (n_latents,), "deviation": (n_latents,)})
+        check_arrays(member._asdict(), {"influence": (n_latents, n_latents)})
         must(len(member.octaves) == len(lengths), "an image has another number of octaves")
         for octave, n in zip(member.octaves, lengths, strict=True):
             shapes: dict[str, tuple[int, ...]] = {"slopes": (n_latents, n)}

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -109,9 +109,9 @@ class Model:
         """What each feature adds to :meth:`losses`, (n, n_features)."""
         return self.map(X, lambda batch: self.coded(batch).shares)
 
-    def coded(self, batch: Batch) -> "Coded":
-        """What the network makes of a batch."""
-        return Coded(self, batch)
+    def coded(self, batch: Batch, known: "Known | None" = None) -> "Coded":
+        """What the network makes of a batch, in which some rows are known."""
+        return Coded(self, batch, known=known)
 
     def codes_of(self, batch: Batch) -> Tensor:
         """Latents (K, n, n_components) of rows (n, n_features)."""
@@ -181,6 +181,20 @@ class Model:
             yield Batch(part, values, observed)
 
 
+class Known(NamedTuple):
+    """Which rows of a batch were rows of the fit.
+
+    Attributes
+    ----------
+    rows : Tensor of shape (n,), bool
+    trained : Tensor of shape (K, n), bool
+        Which members were trained on which rows.
+    """
+
+    rows: Tensor
+    trained: Tensor
+
+
 class Coded:
     """A batch and what the network makes of it; each part is computed once, when asked for.
 
@@ -190,10 +204,19 @@ class Coded:
     batch : Batch
     codes : Tensor of shape (K, n, n_components), default=None
         Latents to decode in place of the batch's own.
+    known : Known, default=None
+        Rows of the fit among these. The members that were trained on a row leave it to the
+        others, where there are any. None stands for new rows.
     """
 
-    def __init__(self, model: Model, batch: Batch, codes: Tensor | None = None):
-        self._model, self._batch = model, batch
+    def __init__(
+        self,
+        model: Model,
+        batch: Batch,
+        codes: Tensor | None = None,
+        known: Known | None = None,
+    ):
+        self._model, self.batch, self._known = model, batch, known
         self._loss = LOSSES[model.loss]
         if codes is not None:
             self.codes = codes
@@ -201,7 +224,7 @@ class Coded:
     @cached_property
     def codes(self) -> Tensor:
         """Latents, (K, n, n_components)."""
-        return self._model.codes_of(self._batch)
+        return self._model.codes_of(self.batch)
 
     @cached_property
     def outputs(self) -> Tensor:
@@ -216,19 +239,23 @@ class Coded:
     @cached_property
     def n_observed(self) -> Tensor | float:
         """Observed cells of each row, (n, 1)."""
-        observed = self._batch.observed
+        observed = self.batch.observed
         if observed is None:
             return float(self._model.n_features)
         return observed.sum(-1, keepdim=True).clamp(min=1).to(self.outputs.dtype)
 
     @cached_property
-    def cell_losses(self) -> Tensor:
-        """Loss of each cell, (n, n_features), zero where it is missing; means of the members."""
-        outputs, observed = self.outputs, self._batch.observed
-        values = self._loss.value(outputs, self._batch.values.expand_as(outputs))
-        values = values[0] if len(values) == 1 else values.mean(0)
+    def member_losses(self) -> Tensor:
+        """Loss of each cell for each member, (K, n, n_features), zero where it is missing."""
+        outputs, observed = self.outputs, self.batch.observed
+        values = self._loss.value(outputs, self.batch.values.expand_as(outputs))
         # Not by a product: a loss that overflows would make NaN of a missing cell.
         return values if observed is None else values.masked_fill(~observed, 0.0)
+
+    @cached_property
+    def cell_losses(self) -> Tensor:
+        """Loss of each cell, (n, n_features); the mean of the members."""
+        return self.average(self.member_losses)
 
     @property
     def losses(self) -> Tensor:
@@ -243,7 +270,7 @@ class Coded:
     @cached_property
     def values(self) -> Tensor:
         """The scaled rows, (n, n_features), in float64 on the CPU."""
-        return _finite_float64(self._batch.values)
+        return _finite_float64(self.batch.values)
 
     @cached_property
     def joint(self) -> Tensor:
@@ -251,15 +278,42 @@ class Coded:
 
         Missing cells have no residual, and the others count for them.
         """
-        residuals, observed = self.rows - self._batch.values, self._batch.observed
+        residuals, observed = self.rows - self.batch.values, self.batch.observed
         if observed is not None:
             residuals = residuals * observed * (self._model.n_features / self.n_observed) ** 0.5
         return _finite_float64(torch.cat([self.codes, residuals], -1))
 
-    @property
+    @cached_property
     def residuals(self) -> Tensor:
-        """The last columns of :attr:`joint`, (K, n, n_features)."""
-        return self.joint[..., -self._model.n_features :]
+        """The last columns of :attr:`joint`, (n, n_features); the mean of the members."""
+        return self.average(self.joint[..., -self._model.n_features :])
+
+    @property
+    def alone(self) -> Tensor | None:
+        """Which rows all members were trained on, (n,); None where there are none."""
+        if self._known is None:
+            return None
+        alone = self._known.trained.all(0)
+        return alone if bool(alone.any()) else None
+
+    @property
+    def calibrated(self) -> Tensor | None:
+        """Which members were calibrated on which rows, (K, n); None where there are none."""
+        if self._known is None:
+            return None
+        rows, trained = self._known
+        return rows & (~trained | trained.all(0))
+
+    def average(self, parts: Tensor) -> Tensor:
+        """Of (K, n, ...), the mean of the members that judge a row."""
+        if len(parts) == 1:
+            return parts[0]
+        if self._known is None:
+            return parts.mean(0)
+        trained = self._known.trained
+        weights = (~trained | trained.all(0)).to(parts.device, parts.dtype)
+        weights = (weights / weights.sum(0)).view(*weights.shape, *(1,) * (parts.ndim - 2))
+        return (parts * weights).sum(0)
 
 
 def _finite_float64(values: Tensor) -> Tensor:

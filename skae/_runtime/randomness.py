@@ -79,6 +79,21 @@ def subsamples(n: int, size: int, seeds: tuple[int, ...], stream: int = SUBSAMPL
     return torch.stack(drawn).sort(1).values
 
 
+def shuffled_windows(n: int, size: int, places: tuple[tuple[int, float], ...]) -> Tensor:
+    """Indices (K, size) of rows, in order: windows of rows that are shuffled by a seed.
+
+    A place is the seed and where the window begins, as a share of the rows. Windows of one seed
+    that begin K-ths apart, and leave out a K-th of the rows or more, leave out every row once.
+    """
+    if size >= n:
+        return torch.arange(n).expand(len(places), n)
+    drawn = []
+    for seed, start in places:
+        order = torch.randperm(n, generator=generator(seed, SUBSAMPLE_STREAM))
+        drawn.append(order.roll(-int(start * n))[:size])
+    return torch.stack(drawn).sort(1).values
+
+
 @contextmanager
 def isolated_globals(seed: int, device: torch.device) -> Iterator[None]:
     """Seed torch's global generator in a block, for code that uses no other.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from skae._data.loaded import Rows
 from skae._data.streamed import Blocks, StreamedRows
-from skae._runtime.randomness import SPLIT_STREAM, generator, subsamples
+from skae._runtime.randomness import SPLIT_STREAM, generator, shuffled_windows
 from skae._training.plan import TrainingPlan
 
 
@@ -23,7 +23,7 @@ class MemoryFeed:
 
     def __init__(self, rows: Rows, plan: TrainingPlan):
         n_rows, self._device = len(rows), rows.device
-        own = subsamples(n_rows, plan.max_samples or n_rows, plan.seeds)
+        own = shuffled_windows(n_rows, plan.max_samples or n_rows, plan.windows)
         if plan.first_rows:
             own = own + torch.tensor(plan.first_rows)[:, None]
         self._train, self._held_out = own, None
@@ -53,7 +53,7 @@ class BlockFeed:
         assert plan.block_length is not None
         n_rows = len(rows)
         self._rows, self._batch_size = rows, plan.batch_size
-        self._blocks = Blocks(n_rows, plan.block_length, plan.max_samples or n_rows, plan.seeds)
+        self._blocks = Blocks(n_rows, plan.block_length, plan.max_samples or n_rows, plan.windows)
         n = len(self._blocks)
         order = torch.randperm(n, generator=generator(plan.seeds[0], SPLIT_STREAM))
         n_held_out = _n_held_out(n, plan) if plan.early_stopping else 0

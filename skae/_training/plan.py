@@ -45,8 +45,14 @@ class TrainingPlan:
     beta: float | None = None
     kl_warm_up: float = 0.0
     max_samples: int | None = None
+    places: tuple[tuple[int, float], ...] = ()
     first_rows: tuple[int, ...] = ()
     block_length: int | None = None
+
+    @property
+    def windows(self) -> tuple[tuple[int, float], ...]:
+        """Where the rows of each member lie among the shuffled rows: a seed and a share."""
+        return self.places or tuple((seed, 0.0) for seed in self.seeds)
 
 
 class SavedState(TypedDict):

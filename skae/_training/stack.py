@@ -66,7 +66,7 @@ def _kind(job: Job) -> Hashable:
     # encoder's output must have the same size, so these members need equally many latents.
     if spec.n_nonzero is None and not spec.variational:
         spec = dataclasses.replace(spec, n_components=())
-    alike = dataclasses.replace(plan, learning_rates=(), weight_decays=(), seeds=())
+    alike = dataclasses.replace(plan, learning_rates=(), weight_decays=(), seeds=(), places=())
     # Ranges for noise and shares of missing cells are taken over the rows of all members.
     shared = plan.noise is not None or rows.has_missing or rows.values.nbytes > _JOINED_BYTES
     return (
@@ -119,6 +119,7 @@ class Stack:
             learning_rates=sum((plan.learning_rates for plan in plans), ()),
             weight_decays=sum((plan.weight_decays for plan in plans), ()),
             seeds=sum((plan.seeds for plan in plans), ()),
+            places=sum((plan.windows for plan in plans), ()),
             first_rows=tuple(start for start, net in members for _ in range(net.n_members)),
         )
         self.job = Job(network, rows, plan, TrainState(), self)  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ Y, X = np.mgrid[:24, :32]
 NORMAL = np.sin(X / 3 + RNG.uniform(0, 6, size=(200, 1, 1))) + RNG.normal(0, 0.1, (200, 24, 32))
 
 SPOTTED = NORMAL[:20].copy()
+SPOTTED[:, 14:18, 5:9] += 2.0
 
 DETECTOR = AutoencoderAnomalyDetector(
     anomaly_score="reconstruction", n_components=4, max_epochs=30, random_state=0
