@@ -95,7 +95,7 @@ def test_codecs_and_classifiers_have_subclasses():
         ([int], False),
         ([int, None], False),
     ],
-    ids=str,
+    ids=["boolean", "verbose", "bool", "options", "none", "int", "int or none"],
 )
 def test_own_constraints_tell_whether_a_boolean_is_one(constraint, takes):
     class Own(Transformer):
