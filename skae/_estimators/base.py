@@ -7,7 +7,7 @@ from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 import torch
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from torch import nn
 
 from skae._data.spec import InputSpec
@@ -39,6 +39,11 @@ def all_or_nothing(method: _Method) -> _Method:
             raise
 
     return cast(_Method, guarded)
+
+
+def _check_length(X: Any, y: Any) -> None:
+    """Refuse targets of another length, as of other data; nothing else is asked of them."""
+    check_consistent_length(*(v for v in (X, y) if hasattr(v, "__len__") or hasattr(v, "shape")))
 
 
 class BaseAutoencoder(CallbackSupportMixin, AutoencoderParameters):
@@ -77,7 +82,7 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderParameters):
         X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
             Training rows, in memory or in a file that is sliced by rows; NaN means missing.
         y : None
-            Ignored, present for API consistency.
+            Not used, present for API consistency; one of another length than X is an error.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each row in the loss, in the scaling and in the thresholds.
             Rows of weight zero are left out.
@@ -94,6 +99,7 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderParameters):
             (:class:`skae.exceptions.DivergenceError`). The estimator is then as
             it was before the call.
         """
+        _check_length(X, y)
         resume = self.warm_start and self._is_fitted()
         if resume or not already_fitted(self, X, sample_weight):
             self._fit(X, y, sample_weight, resume=resume)
@@ -129,6 +135,7 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderParameters):
         """
         # scikit-learn validates parameters in the first call alone.
         self._validate_params()
+        _check_length(X, y)
         self._fit(X, y, sample_weight, resume=self._is_fitted(), one_pass=True)
         return self
 
@@ -138,6 +145,7 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderParameters):
         self, X: MatrixLike, y: Any, sample_weight: Any, record: Callable[[Job], None]
     ) -> None:
         """As :meth:`fit`; ``record`` sees what is to be trained before it is."""
+        _check_length(X, y)
         resume = self.warm_start and self._is_fitted()
         self._fit(X, y, sample_weight, resume=resume, record=record)
 
