@@ -10,7 +10,7 @@ from scipy import sparse
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from skae._data.sources import is_source
+from skae._data.sources import SlicedRows, is_source
 
 # Values converted at once, so that a chunk stays in a core's second-level cache.
 _CHUNK_VALUES = 1 << 17
@@ -21,7 +21,7 @@ def chunk_length(n_values: int, most: int = 1 << 14) -> int:
     return max(1, min(most, _CHUNK_VALUES // max(n_values, 1)))
 
 
-class FlatImages:
+class FlatImages(SlicedRows):
     """Images as rows, for arrays that cannot be reshaped without a copy of all images.
 
     An example is a crop of a memory map. Images are flattened when they are sliced.
@@ -32,16 +32,11 @@ class FlatImages:
         self.shape = (len(images), math.prod(images.shape[1:]))
         self.dtype = images.dtype
 
-    def __len__(self) -> int:
-        return len(self._images)
+    def _slice(self, start: int, stop: int) -> np.ndarray:
+        return self._images[start:stop].reshape(stop - start, self.shape[1])
 
-    def __getitem__(self, part: Any) -> np.ndarray:
-        images = self._images[part]
-        n_axes = images.ndim - self._images.ndim + 1
-        return images.reshape(*images.shape[:n_axes], self.shape[1])
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self[:], dtype=dtype)
+    def _taken(self, index: np.ndarray) -> np.ndarray:
+        return self._images[index].reshape(len(index), self.shape[1])
 
 
 def as_rows(images: np.ndarray) -> "np.ndarray | FlatImages":

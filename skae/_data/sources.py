@@ -5,6 +5,7 @@ import mmap
 import os
 import weakref
 from itertools import pairwise
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ _READ_BYTES = 1 << 20
 class SlicedRows:
     """Rows that are read by consecutive slices, indexed as those of an array.
 
-    A slice, an integer, integers in any order or a mask give what NumPy gives. Who inherits reads
-    consecutive rows in ``_slice``, and rows of ascending numbers in ``_taken``.
+    A slice, an integer, integers in any order or a mask give what NumPy gives; slices and an
+    integer of the columns may follow. Who inherits reads consecutive rows in ``_slice``, and rows
+    of ascending numbers in ``_taken``.
     """
 
     shape: tuple[int, int]
@@ -28,6 +30,8 @@ class SlicedRows:
         return self.shape[0]
 
     def __getitem__(self, part: Any) -> Any:
+        if isinstance(part, tuple) and part:
+            return self._in_columns(*part)
         if part is ...:
             part = slice(None)
         if isinstance(part, slice):
@@ -55,6 +59,15 @@ class SlicedRows:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         rows = self[:]
         return rows if dtype is None else rows.astype(dtype, copy=False)
+
+    def _in_columns(self, part: Any, *columns: Any) -> Any:
+        if not all(isinstance(column, (slice, Integral, type(...))) for column in columns):
+            raise IndexError(f"Columns are indexed by a slice or an integer, got {columns!r}.")
+        rows = self[part]
+        if all(column in (..., slice(None)) for column in columns):
+            return rows
+        rows = np.asarray(rows)
+        return rows[(*(slice(None),) * (rows.ndim - 1), *columns)]
 
     def _in_any_order(self, index: np.ndarray) -> np.ndarray:
         if (np.diff(index) >= 0).all():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.model_selection import cross_val_score
 
 from skae import AutoencoderTransformer
 from skae._data.convert import FlatImages
@@ -110,11 +111,48 @@ def test_rows_are_those_of_an_array(readers, name, index):
     np.testing.assert_array_equal(found, expected, strict=True)
 
 
+MASK = np.arange(N_ROWS) % 3 == 0
+COLUMNS = [(...,), (slice(None), ...), (slice(1, 4),), (slice(None, None, -2),), (2,), (..., 1),
+           (np.int64(-1),)]  # fmt: skip
+PLACES = {
+    "integer": 3,
+    "from the end": -1,
+    "slice": slice(4, 9),
+    "steps": slice(None, None, -3),
+    "integers": [5, 2],
+    "mask": MASK,
+    "all": ...,
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("place", PLACES)
+def test_columns_may_follow(readers, name, place):
+    """scikit-learn's splitters take rows by ``X[index, ...]``."""
+    if name not in readers:
+        pytest.skip("needs pyarrow")
+    for columns in COLUMNS:
+        if place == "all" and ... in columns:
+            continue
+        index = (PLACES[place], *columns)
+        found = np.asarray(readers[name][index])
+        np.testing.assert_array_equal(found, ROWS[index], strict=True)
+
+
+def test_a_search_splits_rows_of_files(readers):
+    if "parquet" not in readers:
+        pytest.skip("needs pyarrow")
+    model = AutoencoderTransformer(max_epochs=1, random_state=0, n_components=2)
+    found = cross_val_score(model, readers["parquet"], cv=3)
+    np.testing.assert_allclose(found, cross_val_score(model, ROWS, cv=3), rtol=1e-5)
+
+
 WRONG = [N_ROWS, -N_ROWS - 1, [0, N_ROWS], np.array([0, -N_ROWS - 1]), [True] * (N_ROWS - 1),
-         np.array([0.5]), [[0.5]], "a", None, True, [[0, 1], [2, 3]]]  # fmt: skip
+         np.array([0.5]), [[0.5]], "a", None, True, [[0, 1], [2, 3]], ([0, 1], [2, 3]),
+         (0, None), ()]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "flat images"])
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("index", WRONG, ids=str)
 def test_other_indices_are_refused(readers, name, index):
     if name not in readers:
@@ -133,7 +171,7 @@ def test_readers_are_sequences_of_rows(readers, name):
     np.testing.assert_array_equal(np.asarray(reader), ROWS)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "flat images"])
+@pytest.mark.parametrize("name", NAMES)
 def test_threads_read_their_own_rows(readers, name):
     if name not in readers:
         pytest.skip("needs pyarrow")
