@@ -5,11 +5,12 @@ What an estimator stores is declared: its parameters, and the attributes of its 
 shapes of all arrays are checked before the arrays are read.
 """
 
+import copy
 import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import sklearn
@@ -30,7 +31,7 @@ from skae._runtime.device import resolve_device
 from skae._runtime.version import __version__
 from skae.codec import LatentCodec
 
-__all__ = ["load", "save"]
+__all__ = ["for_prediction", "load", "save"]
 
 FORMAT = 1
 
@@ -48,7 +49,15 @@ _CLASSES: dict[str, type[BaseAutoencoder]] = {
 }
 
 
-def save(estimator: BaseAutoencoder | LatentCodec, path: str | os.PathLike[str]) -> None:
+Fitted = TypeVar("Fitted", BaseAutoencoder, LatentCodec)
+
+
+def save(
+    estimator: BaseAutoencoder | LatentCodec,
+    path: str | os.PathLike[str],
+    *,
+    for_training: bool = True,
+) -> None:
     """Write a fitted estimator, or a codec, to a safe file.
 
     The file is written beside the old one, and takes its place when it is complete: a
@@ -62,6 +71,9 @@ def save(estimator: BaseAutoencoder | LatentCodec, path: str | os.PathLike[str])
         a codec the trained-on ``estimator_`` is kept, not the ``estimator`` it began with.
     path : str or path-like
         Where to; by custom it ends in ``.safetensors``.
+    for_training : bool, default=True
+        Whether the loaded estimator can go on training. The optimizer's state, which this
+        takes, is up to twice as large as the weights.
 
     Raises
     ------
@@ -89,9 +101,58 @@ def save(estimator: BaseAutoencoder | LatentCodec, path: str | os.PathLike[str])
     True
     """
     arrays: dict[str, np.ndarray] = {}
+    if not for_training:
+        estimator = for_prediction(estimator)
     stored = _stored_codec if type(estimator) is LatentCodec else _stored
     settings = {"format": FORMAT, "versions": versions()} | stored(estimator, arrays)
     write(Path(path), settings, arrays)
+
+
+def for_prediction(estimator: Fitted) -> Fitted:
+    """A fitted copy without the optimizer's state, which only further training needs.
+
+    It predicts the same bits, and its pickle is up to three times smaller. ``partial_fit``
+    and ``fit`` with ``warm_start=True`` are errors; a new ``fit`` is not.
+
+    Parameters
+    ----------
+    estimator : one of the estimators of this package, or a LatentCodec of one
+        Fitted; it stays as it is. The copy shares its arrays.
+
+    Returns
+    -------
+    copy : object
+        Of the same class, with the same parameters.
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator is not fitted.
+    TypeError
+        If it is of another class, a pipeline say.
+
+    Examples
+    --------
+    >>> import pickle
+    >>> from sklearn.datasets import load_iris
+    >>> from skae import AutoencoderTransformer
+    >>> from skae.io import for_prediction
+    >>> autoencoder = AutoencoderTransformer(n_components=2).fit(load_iris().data)
+    >>> len(pickle.dumps(for_prediction(autoencoder))) < len(pickle.dumps(autoencoder)) / 2
+    True
+    """
+    if not isinstance(estimator, (BaseAutoencoder, LatentCodec)):
+        raise TypeError(
+            f"estimator={estimator!r} is none of this package. Pass that step of a pipeline."
+        )
+    check_is_fitted(estimator)
+    smaller = copy.copy(estimator)
+    if isinstance(smaller, LatentCodec):
+        if isinstance(smaller.estimator_, BaseAutoencoder):
+            smaller.estimator_ = for_prediction(smaller.estimator_)
+    else:
+        smaller.__dict__.pop("_train_state", None)
+    return smaller
 
 
 def load(
@@ -117,7 +178,8 @@ def load(
     Returns
     -------
     estimator : one of the estimators of this package, or a LatentCodec
-        Fitted, with the parameters, predictions and training state of the saved one.
+        Fitted, with the parameters, predictions and, if it was kept, training state of the
+        saved one.
 
     Raises
     ------
@@ -340,7 +402,12 @@ def _state(
     estimator: BaseAutoencoder, stored: Any, arrays: dict[str, np.ndarray]
 ) -> dict[str, Any]:
     types = _types(estimator)
-    optional = {"feature_names_in_", "explained_variance_ratio_", "_sklearn_output_config"}
+    optional = {
+        "feature_names_in_",
+        "explained_variance_ratio_",
+        "_sklearn_output_config",
+        "_train_state",
+    }
     if type(stored) is not dict or not types.keys() - optional <= stored.keys() <= types.keys():
         raise ValueError(f"what was fitted must be {sorted(types)}.")
     rest = dict(arrays)

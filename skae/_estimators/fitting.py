@@ -85,6 +85,12 @@ def prepare(
     """
     if resume or one_pass:
         _check_size_is_known(estimator)
+    if resume and not hasattr(estimator, "_train_state"):
+        raise ValueError(
+            f"This {type(estimator).__name__} cannot be trained on: its training state was left "
+            f"out, by skae.io.for_prediction or save(..., for_training=False). Train on the one "
+            f"that was fitted; or fit anew, with warm_start=False."
+        )
     rows, weights = estimator._training_rows(X, sample_weight, reset=not resume)
     if is_outlier_detector(estimator) and rows.shape[0] == 1:
         raise ValueError(

@@ -378,7 +378,8 @@ class AutoencoderTransformer(LatentAutoencoder):
         assert isinstance(network, DenseNetwork)
         smaller = network.truncated(size)
         self._model = self._model.with_network(smaller)
-        self._train_state = truncated_state(self._train_state, network.spec, smaller.spec)
+        if hasattr(self, "_train_state"):  # see skae.io.for_prediction
+            self._train_state = truncated_state(self._train_state, network.spec, smaller.spec)
         self.n_components_ = size
         self.explained_variance_ratio_ = self.explained_variance_ratio_[:size]
 

@@ -80,7 +80,7 @@ def write(path: Path, settings: dict[str, Any], arrays: dict[str, np.ndarray]) -
             raise ValueError(f"{name} is an array of {array.dtype}, which a file cannot hold.")
         _check_finite(name, array)
         layout[name] = (array.dtype.newbyteorder("<"), array.shape)
-    body = [np.asarray(arrays[k], layout[k][0]).tobytes() for k in _order(layout)]
+    body = [_bytes_of(np.asarray(arrays[k], layout[k][0])) for k in _order(layout)]
     header = _header(settings | {_CHECKSUM: _checksum(settings, layout, body)}, layout)
     if len(header) > _MOST_HEADER:
         raise ValueError(
@@ -160,6 +160,11 @@ class Reader:
 def _check_finite(name: str, array: np.ndarray) -> None:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ValueError(f"{name[:80]} holds values that are not finite.")
+
+
+def _bytes_of(array: np.ndarray) -> np.ndarray:
+    """The bytes of an array in C order, without a copy where they lie so."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
 def _entry(name: str, entry: Any) -> tuple[np.dtype, tuple[int, ...]]:

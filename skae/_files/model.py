@@ -114,9 +114,10 @@ def check_state(state: dict[str, Any], network: NetworkBuilder | None) -> None:
         _check_density(state["_density"], n_latents)
         _check_columns(state["_ranges"], state["_dtypes"], n_features)
     weights = model["arrays"]["parameters"]
-    moments = state["_train_state"]["moments"]
-    must(moments.keys() <= {"first", "second"}, "the optimizer's moments have unknown names")
-    check_arrays(moments, dict.fromkeys(moments, weights.shape))
+    if "_train_state" in state:
+        moments = state["_train_state"]["moments"]
+        must(moments.keys() <= {"first", "second"}, "the optimizer's moments have unknown names")
+        check_arrays(moments, dict.fromkeys(moments, weights.shape))
     output = state.get("_sklearn_output_config", {})
     must(output.keys() <= {"transform"}, "the output has unknown settings")
     if "_scorer" in state:
