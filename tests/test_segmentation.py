@@ -17,6 +17,7 @@ Y, X = np.mgrid[:24, :32]
 NORMAL = np.sin(X / 3 + RNG.uniform(0, 6, size=(200, 1, 1))) + RNG.normal(0, 0.1, (200, 24, 32))
 
 SPOTTED = NORMAL[:20].copy()
+SPOTTED[:, 14:18, 5:9] += 2.0
 
 CONV = {"network": "conv", "hidden_layer_sizes": (8, 8), "max_epochs": 3, "random_state": 0}
 
