@@ -1,5 +1,6 @@
 """Detectors of images: the most unusual pixel counts, by what is usual there."""
 
+import copy
 import tracemalloc
 
 import numpy as np
@@ -130,11 +131,14 @@ def test_contributions_of_pixels_sum_to_the_score_and_lie_on_the_defect(detector
 
 
 def test_scores_follow_recent_images_after_calibrate(detector):
-    rng = np.random.default_rng(1)
-    noisier = NORMAL + GAIN[:, None, None] * rng.normal(scale=0.3, size=NORMAL.shape)
-    assert (detector.predict(noisier) == -1).mean() > 0.9
-    calibrated = clone(DETECTOR).fit(TRAIN).calibrate(noisier)
-    assert (calibrated.predict(noisier) == -1).mean() < 0.2
+    shares = []
+    for seed in range(1, 4):
+        noise = np.random.default_rng(seed).normal(scale=0.3, size=NORMAL.shape)
+        noisier = NORMAL + GAIN[:, None, None] * noise
+        assert (detector.predict(noisier) == -1).mean() > 0.9
+        calibrated = copy.deepcopy(detector).calibrate(noisier)
+        shares.append((calibrated.predict(noisier) == -1).mean())
+    assert np.mean(shares) < 0.2
 
 
 def test_images_of_a_stream_are_scored():

@@ -218,7 +218,7 @@ OTHER_FORGERIES = {
     ),
     "narrower view": (
         "detector",
-        lambda s, arrays: arrays.update({"_scorer.members.0.0.references": np.ones((2, 4, 3))}),
+        lambda s, arrays: arrays.update({"_scorer.members.0.few": np.ones((16, 4, 3), np.float32)}),
         "width",
     ),
 }
