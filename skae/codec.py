@@ -17,9 +17,9 @@ from sklearn.utils.validation import check_array, check_is_fitted
 from skae._coding.entropy import Table, constriction, decode_columns, encode_columns, fit_table
 from skae._coding.quantizer import Quantizer, decoder_metric, fit_quantizer, rounded
 from skae._coding.refine import epochs_for, refine
-from skae._coding.residual import Grid, fit_grid, grid_steps, integers_of
+from skae._coding.residual import Grid, fit_grid, grid_steps, integers_of, rounding_of
 from skae._coding.stream import MOST_ROWS, fingerprint, read_stream, write_stream
-from skae._data.columns import Layout, layout_of, plain
+from skae._data.columns import Layout, layout_of
 from skae._data.convert import dense_chunks, from_caller
 from skae._data.scale import AffineScaler
 from skae._data.types import FloatArray, MatrixLike, Output, RandomState
@@ -184,7 +184,7 @@ class LatentCodec(BaseEstimator):
         rows = _rows(estimator, X)
         layout, steps = layout_of(X, rows), None
         if self.max_error is not None:
-            spacing = _spacing(rows, layout)
+            spacing = rounding_of(rows, layout)
             steps = grid_steps(self.max_error, layout.is_integer, rows.shape[1], spacing)
         latents = _latents(estimator, X)
         step = self._first_step(estimator, rows, latents)
@@ -477,20 +477,6 @@ def _rows(estimator: Any, X: Any) -> Any:
 def _dense(rows: Any) -> FloatArray:
     (_, dense), *_ = dense_chunks(rows, max(1, rows.shape[0]))
     return dense
-
-
-def _spacing(rows: Any, layout: Layout) -> FloatArray:
-    """How far a float of the grid is moved by rounding, at the largest value of each column."""
-    largest = np.zeros(rows.shape[1])
-    for _, part in dense_chunks(rows):
-        largest = np.fmax(largest, np.fmax.reduce(np.abs(part.astype(np.float64)), axis=0))
-    names = np.broadcast_to(np.array(layout.dtypes, dtype=object), largest.shape)
-    in_dtype = [
-        float(np.spacing(most.astype(plain(name)))) if plain(name).kind == "f" else 0.0
-        for most, name in zip(largest, names, strict=True)
-    ]
-    # Twice in float64: by the quotient and by the product.
-    return np.array(in_dtype) + 2.0 * np.spacing(largest)
 
 
 def _weights(estimator: Any) -> Any:

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from skae._coding.entropy import Table, decode_columns, encode_columns, fit_table
+from skae._data.columns import Layout, plain
+from skae._data.convert import dense_chunks
 
 # Offsets to choose from, in sixteenths, in the order in which they are tried.
 _PARTS = 16
@@ -113,6 +115,20 @@ def grid_steps(
     if not (steps >= np.finfo(np.float64).tiny).all():
         raise ValueError(f"max_error={max_error!r} is too small for float64. Pass a larger one.")
     return steps
+
+
+def rounding_of(rows: Any, layout: Layout) -> np.ndarray:
+    """How far a float of the grid is moved by rounding, at the largest value of each column."""
+    largest = np.zeros(rows.shape[1])
+    for _, part in dense_chunks(rows):
+        largest = np.fmax(largest, np.fmax.reduce(np.abs(part.astype(np.float64)), axis=0))
+    names = np.broadcast_to(np.array(layout.dtypes, dtype=object), largest.shape)
+    in_dtype = [
+        float(np.spacing(most.astype(plain(name)))) if plain(name).kind == "f" else 0.0
+        for most, name in zip(largest, names, strict=True)
+    ]
+    # Twice in float64: by the quotient and by the product.
+    return np.array(in_dtype) + 2.0 * np.spacing(largest)
 
 
 def integers_of(rows: np.ndarray, steps: np.ndarray) -> np.ndarray:

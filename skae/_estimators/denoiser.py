@@ -9,14 +9,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
-from skae._data.convert import (
-    as_rows,
-    check_not_infinite,
-    dense_chunks,
-    from_caller,
-    image_shape_of,
-)
-from skae._data.sources import source_of
+from skae._data.convert import as_rows, check_not_infinite, from_caller, image_shape_of
 from skae._data.spec import sizes_of
 from skae._data.types import (
     Auto,
@@ -27,7 +20,7 @@ from skae._data.types import (
     Output,
     RandomState,
 )
-from skae._estimators.inputs import check_image_array, weighted_rows
+from skae._estimators.inputs import check_image_array, check_pixels, weighted_rows
 from skae._estimators.output import like_input
 from skae._estimators.sklearn_private import Interval, StrOptions
 from skae._estimators.transformer import AutoencoderTransformer
@@ -422,17 +415,11 @@ class DenoisingAutoencoder(AutoencoderTransformer):
         X = from_caller(X)
         size = self._patch_shape(image_shape_of(X))
         images, weights = weighted_rows(check_image_array(X), sample_weight)
-        self._check_pixels(images)
+        check_pixels(images)
         patches, sources = draw_patches(images, size, draw_seed(self.random_state))
         rows = self._check_X(patches, reset)
         self._input = dataclasses.replace(self._input, is_patch=True)
         return rows, None if weights is None else weights[sources]
-
-    def _check_pixels(self, images: Any) -> None:
-        """Raise ValueError if one is infinite: not all of them may be in a patch."""
-        source = source_of(images)
-        for _ in dense_chunks(as_rows(images) if source is None else source):
-            pass
 
     def _patch_shape(self, shape: tuple[int, ...] | None) -> tuple[int, int]:
         """Height and width of a patch, checked against the images' shape."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from skae._data.convert import as_rows, from_caller, image_shape_of
+from skae._data.convert import as_rows, dense_chunks, from_caller, image_shape_of
 from skae._data.sources import source_of
 from skae._data.spec import InputSpec, with_channels
 from skae._data.types import FloatArray, MatrixLike
@@ -62,6 +62,13 @@ def check_image_array(X: MatrixLike) -> Any:
     some = X if source_of(X) is None else np.asarray(X[:1])
     checked = check_array(some, dtype="numeric", allow_nd=True, ensure_all_finite=False)
     return checked if some is X else X
+
+
+def check_pixels(images: Any) -> None:
+    """Raise ValueError if a pixel is infinite: not all of them may be in a patch."""
+    source = source_of(images)
+    for _ in dense_chunks(as_rows(images) if source is None else source):
+        pass
 
 
 def check_latents(estimator: Any, Z: MatrixLike) -> FloatArray:
