@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
@@ -29,8 +31,17 @@ from skae._runtime.version import __version__
 __all__ = ["to_onnx"]
 
 
+# Versions of ONNX's operators that graphs are traced in: the latest, and the one that has the
+# least to be rewritten for older ones; and the oldest that graphs are rewritten for.
+_LATEST, _TRACED, _OLDEST = 20, 18, 17
+
+
 def to_onnx(
-    estimator: BaseAutoencoder, path: str | os.PathLike[str], method: str = "transform"
+    estimator: BaseAutoencoder | Pipeline,
+    path: str | os.PathLike[str],
+    method: str = "transform",
+    *,
+    opset_version: int | None = None,
 ) -> None:
     """Write what a method of a fitted estimator computes to an ONNX file.
 
@@ -40,26 +51,30 @@ def to_onnx(
 
     Parameters
     ----------
-    estimator : AutoencoderTransformer, DenoisingAutoencoder or AutoencoderAnomalyDetector
-        Fitted.
+    estimator : one of the estimators of this package, or a Pipeline that ends with one
+        Fitted. The other steps of a pipeline are converted by skl2onnx, which must be installed.
     path : str or path-like
         Where to; by custom it ends in ``.onnx``. An old file is replaced when the new
         one is complete.
     method : {"transform", "reconstruct", "score_samples"}, default="transform"
         The method to export, and the name of the output. "score_samples" of a detector has two
         more outputs, "decision_function" and "predict".
+    opset_version : int, default=None
+        Version of ONNX's operators, from 17 to 20, for runtimes that know no later one. By
+        default it is 20, or as late as skl2onnx can if it has a part.
 
     Raises
     ------
     NotFittedError
         If the estimator is not fitted.
     TypeError
-        If it is another one, a pipeline say.
+        If it is another one, or a pipeline with steps that cannot be converted.
     ValueError
-        If it has no such method, scales by a transformer of scikit-learn, or has a
+        If it has no such method or version, scales by a transformer of scikit-learn, or has a
         ``network`` of your own that cannot be traced.
     ImportError
-        If onnxscript or onnxruntime is not installed (``pip install "skae[onnx]"``).
+        If onnxscript or onnxruntime is not installed (``pip install "skae[onnx]"``), or, for a
+        pipeline, skl2onnx.
     RuntimeError
         If the graph, computed by onnxruntime, gives other results than the estimator.
     OSError
@@ -76,21 +91,23 @@ def to_onnx(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     to_onnx(autoencoder, f"{folder}/iris.onnx")
     """
-    if not isinstance(estimator, BaseAutoencoder):
-        raise TypeError(
-            f"estimator={estimator!r} is no autoencoder of skae. Pass that step of a pipeline."
-        )
-    check_is_fitted(estimator)
-    _check_method(estimator, method)
+    last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
+    _check_estimator(estimator, last)
+    check_is_fitted(last)
+    _check_method(last, method)
+    _check_version(opset_version)
     _check_extra()
     with computing(torch.device("cpu"), 0.0):
-        graph = _Graph(_Modules(estimator._model), estimator, method).eval()
-        example = graph.example(estimator._input.caller_shape)
-        proto = _traced(graph, example)
-        _describe(proto, estimator, method)
-        written = proto.SerializeToString(deterministic=True)
-        _check_result(written, graph, example)
-    replace(Path(path), [written])
+        graph = _Graph(_Modules(last._model), last, method).eval()
+        example = graph.example(last._input.caller_shape)
+        version = opset_version or _LATEST
+        proto = _in_version(_traced(graph, example, max(version, _TRACED)), version)
+    _check_result(proto.SerializeToString(), graph.outputs, last, example.numpy())
+    shape = last._input.caller_shape
+    if isinstance(estimator, Pipeline) and len(estimator) > 1:
+        proto, shape = _behind_steps(proto, estimator, version)
+    _describe(proto, last, method, shape)
+    replace(Path(path), [proto.SerializeToString(deterministic=True)])
 
 
 class _Modules(Model):
@@ -155,9 +172,9 @@ class _Graph(nn.Module):
     def _score_samples(self, batch: Batch, X: Tensor) -> Any:
         scores = -self._outlyingness(batch).double()
         if self._offset is None:
-            return scores
+            return scores.float()
         decision = scores - self._offset
-        return scores, decision, torch.where(decision < 0, -1, 1)
+        return scores.float(), decision.float(), torch.where(decision < 0, -1, 1)
 
     def _outlyingness(self, batch: Batch) -> Tensor:
         coded = self._model.coded(batch)
@@ -181,6 +198,26 @@ def _float32_scaling(scaler: Any) -> tuple[Tensor, Tensor]:
     return center, scale
 
 
+def _check_estimator(estimator: Any, last: Any) -> None:
+    if isinstance(last, BaseAutoencoder):
+        return
+    if last is estimator:
+        raise TypeError(f"estimator={estimator!r} is no autoencoder of skae, nor a pipeline.")
+    kinds = ", ".join(type(step).__name__ for _, step in estimator.steps)
+    raise TypeError(
+        f"The pipeline of {kinds} does not end with an autoencoder of skae. Convert that step and "
+        f"those behind it by themselves, to_onnx(pipeline[:k], ...) and skl2onnx, and join the "
+        f"graphs by onnx.compose.merge_models."
+    )
+
+
+def _check_version(version: Any) -> None:
+    if version is not None and version not in range(_OLDEST, _LATEST + 1):
+        raise ValueError(
+            f"opset_version={version!r} must be an integer from {_OLDEST} to {_LATEST}, or None."
+        )
+
+
 def _check_method(estimator: Any, method: str) -> None:
     methods = [m for m in ("transform", "reconstruct", "score_samples") if hasattr(estimator, m)]
     if method not in methods:
@@ -200,25 +237,37 @@ def _check_extra() -> None:
         ) from error
 
 
-def _check_result(written: bytes, graph: _Graph, example: Tensor) -> None:
-    """Compute the graph: exporters have bugs."""
+def _check_result(written: bytes, outputs: tuple[str, ...], estimator: Any, X: Any) -> None:
+    """Compute the graph, and compare it with the estimator: exporters have bugs."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(written, providers=["CPUExecutionProvider"])
-    found = torch.from_numpy(session.run(graph.outputs[:1], {"X": example.numpy()})[0])
-    results = graph(example)
-    expected = results[0] if isinstance(results, tuple) else results
-    difference = float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
-    if not difference <= 1e-4:
-        raise RuntimeError(
-            f"The graph that torch {torch.__version__} made gives other results, off by "
-            f"{difference:.1e} of the largest. Update torch and onnxscript."
-        )
+    for name, found in zip(outputs, session.run(outputs, {"X": X}), strict=True):
+        if name == "predict":  # which may differ where rounding decides
+            continue
+        with _quiet():
+            expected = _plain(getattr(estimator, name)(X)).astype(np.float64)
+        size = max(np.abs(expected).max(), 1e-30)
+        difference = float(np.abs(found.reshape(expected.shape) - expected).max() / size)
+        if not difference <= 1e-4:
+            raise RuntimeError(
+                f"The graph that torch {torch.__version__} made gives other results than the "
+                f"estimator's {name}, off by {difference:.1e} of the largest. Update torch and "
+                f"onnxscript."
+            )
 
 
-def _traced(graph: _Graph, example: Tensor) -> Any:
+def _plain(result: Any) -> Any:
+    """What a method returned, in whatever container, as an array."""
+    if hasattr(result, "toarray"):
+        result = result.toarray()
+    return np.asarray(result)
+
+
+def _traced(graph: _Graph, example: Tensor, version: int) -> Any:
     try:
         with _quiet():
+            graph(example)  # What is computed once, and kept, is no part of the graph.
             program = torch.onnx.export(
                 graph,
                 (example,),
@@ -226,6 +275,7 @@ def _traced(graph: _Graph, example: Tensor) -> Any:
                 input_names=["X"],
                 output_names=list(graph.outputs),
                 dynamic_shapes=({0: torch.export.Dim("n")},),
+                opset_version=version,
                 verbose=False,
             )
     except Exception as error:
@@ -238,6 +288,83 @@ def _traced(graph: _Graph, example: Tensor) -> Any:
         ) from error
     assert program is not None
     return program.model_proto
+
+
+# What operators have had since version 18: attributes that say what older ones do anyway.
+_SINCE_18 = {
+    "antialias": 0,
+    "keep_aspect_ratio_policy": b"stretch",
+    "noop_with_empty_axes": 0,
+}
+
+
+def _in_version(proto: Any, version: int) -> Any:
+    """The graph in an older version of the operators, if that is asked for.
+
+    ONNX's own converter does not know this step for reductions, padding and resizing.
+    """
+    import onnx
+
+    if version >= _TRACED:
+        return proto
+    constants = {c.name: onnx.numpy_helper.to_array(c) for c in proto.graph.initializer}
+    for node in proto.graph.node:
+        if node.op_type == "ReduceSum":  # It was ahead of the other reductions.
+            continue
+        if node.op_type.startswith("Reduce") and len(node.input) == 2:
+            axes = constants[node.input.pop()].tolist()
+            node.attribute.append(onnx.helper.make_attribute("axes", axes))
+        for attribute in list(node.attribute):
+            value = onnx.helper.get_attribute_value(attribute)
+            if attribute.name in _SINCE_18 and _SINCE_18[attribute.name] == value:
+                node.attribute.remove(attribute)
+    used = {name for node in proto.graph.node for name in node.input}
+    for unused in [c for c in proto.graph.initializer if c.name not in used]:
+        proto.graph.initializer.remove(unused)
+    (opset,) = (opset for opset in proto.opset_import if opset.domain == "")
+    opset.version, proto.ir_version = version, min(proto.ir_version, 8)
+    try:
+        onnx.checker.check_model(proto)
+    except onnx.checker.ValidationError as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"opset_version={version} has no place for this network: {reason} Pass "
+            f"opset_version={_TRACED} or a later one."
+        ) from error
+    return proto
+
+
+def _behind_steps(proto: Any, pipeline: Pipeline, version: int) -> tuple[Any, tuple[int, ...]]:
+    """The graph behind those of the pipeline's other steps, and the shape of its samples."""
+    try:
+        import onnx
+        import skl2onnx
+        from skl2onnx.common.data_types import FloatTensorType
+    except ImportError as error:
+        raise ImportError(
+            "to_onnx of a pipeline needs skl2onnx. Install it with: pip install skl2onnx"
+        ) from error
+    steps = pipeline[:-1]
+    try:
+        kinds = FloatTensorType([None, steps.n_features_in_])
+        before = skl2onnx.to_onnx(
+            steps, initial_types=[("X", kinds)], target_opset={"": version, "ai.onnx.ml": 3}
+        )
+    except Exception as error:
+        names = ", ".join(f"{name} ({type(step).__name__})" for name, step in steps.steps)
+        reason = str(error).strip().partition("\n")[0]
+        raise TypeError(f"skl2onnx cannot convert the steps {names}: {reason}") from error
+    before.ir_version = proto.ir_version
+    output = before.graph.output[0].name
+    before = onnx.compose.add_prefix(before, "steps_", rename_inputs=False)
+    if output != "X":
+        output = f"steps_{output}"
+    inner = onnx.compose.add_prefix(proto, "skae_", rename_outputs=False)
+    joined = onnx.compose.merge_models(before, inner, io_map=[(output, "skae_X")])
+    versions = {opset.domain: opset.version for opset in joined.opset_import}
+    del joined.opset_import[:]
+    joined.opset_import.extend(onnx.helper.make_opsetid(*item) for item in versions.items())
+    return joined, (steps.n_features_in_,)
 
 
 @contextmanager
@@ -254,7 +381,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _describe(proto: Any, estimator: BaseAutoencoder, method: str) -> None:
+def _describe(proto: Any, estimator: BaseAutoencoder, method: str, shape: tuple[int, ...]) -> None:
     """Say what the graph is of, and nothing of where it was traced."""
     graph = proto.graph
     for part in (graph, *graph.input, *graph.output, *graph.value_info, *graph.node):
@@ -265,7 +392,7 @@ def _describe(proto: Any, estimator: BaseAutoencoder, method: str) -> None:
         "skae_version": __version__,
         "class": type(estimator).__name__,
         "method": method,
-        "input_shape": list(estimator._input.caller_shape),
+        "input_shape": list(shape),
     }
     if hasattr(estimator, "feature_names_in_"):
         facts["feature_names_in_"] = list(estimator.feature_names_in_)

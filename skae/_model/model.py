@@ -322,6 +322,6 @@ def _finite_float64(values: Tensor) -> Tensor:
 
 
 def padded(values: Tensor) -> Tensor:
-    """Rows of zeros added, up to a whole number of blocks."""
-    missing = -values.shape[-2] % _ROW_BLOCK
+    """Rows of zeros added, up to a whole number of blocks; not in a graph for any number."""
+    missing = 0 if torch.compiler.is_exporting() else -values.shape[-2] % _ROW_BLOCK
     return functional.pad(values, (0, 0, 0, missing)) if missing else values
