@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from skae._networks.dense import DenseNetwork, DenseSpec
+from skae._runtime.device import computing
 from skae._runtime.randomness import WEIGHTS_STREAM, generator
 from skae._runtime.tuning import AXES_THAT_MAY_FILL_A_LAYER, UNITS_BESIDE_PCA
 
@@ -50,7 +51,8 @@ def principal_axes(x: Tensor, weights: Tensor | None, n_axes: int, seed: int) ->
     mean = w @ x
     centered = x.sub_(mean).mul_(w.sqrt()[:, None])
     if few:
-        variances, columns = torch.linalg.eigh(centered.T @ centered)
+        with computing(x.device, 0.0):
+            variances, columns = torch.linalg.eigh(centered.T @ centered)
         variances, axes = variances.flip(0)[:n_axes], columns.flip(1)[:, :n_axes].T
     else:
         variances, axes = _leading(centered, n_axes, seed)
@@ -68,8 +70,12 @@ def _leading(centered: Tensor, n_axes: int, seed: int) -> tuple[Tensor, Tensor]:
     rng, width = generator(seed, WEIGHTS_STREAM), min(n_axes + 10, *centered.shape)
     basis = torch.randn(centered.shape[1], width, generator=rng, dtype=torch.float32)
     for _ in range(4):
-        basis = torch.linalg.qr(centered.T @ (centered @ basis)).Q
-    _, deviations, axes = torch.linalg.svd(centered @ basis, full_matrices=False)
+        found = centered.T @ (centered @ basis)
+        with computing(basis.device, 0.0):
+            basis = torch.linalg.qr(found).Q
+    found = centered @ basis
+    with computing(basis.device, 0.0):
+        _, deviations, axes = torch.linalg.svd(found, full_matrices=False)
     return (deviations**2)[:n_axes], (axes @ basis.T)[:n_axes]
 
 

@@ -1,8 +1,11 @@
 """Devices, precision and threads: the only file that knows their names."""
 
+import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -111,25 +114,62 @@ def computing(device: torch.device, flops: float) -> Iterator[None]:
     """Compute with neutral settings, and restore the caller's afterwards.
 
     Inside, gradients are not recorded unless ``torch.enable_grad`` asks for it,
-    autocast is off, and work of few ``flops`` per call runs on one thread. The
-    number of threads never changes a result, only its time.
+    autocast is off, and work of few ``flops`` per call runs on one thread.
+
+    Another number of threads may give other last bits: in what LAPACK decomposes, in sums over
+    all of a large tensor (both are done with ``flops`` of zero), and in some large products.
     """
     threads = torch.get_num_threads()
     with (
         torch.inference_mode(False),
         torch.no_grad(),
         torch.autocast(device.type, enabled=False),
+        _threads(1 if flops < _ONE_THREAD_FLOPS else threads, threads),
     ):
         # Freed at once and never touched. This takes a microsecond, and avoids page faults in
         # every batch that made scoring half as fast.
         torch.empty(_MALLOC_KEEPS, dtype=torch.uint8)
-        try:
-            if flops < _ONE_THREAD_FLOPS and threads > 1:
-                torch.set_num_threads(1)
-            yield
-        finally:
-            if torch.get_num_threads() != threads:
-                torch.set_num_threads(threads)
+        yield
+
+
+@contextmanager
+def _threads(inside: int, outside: int) -> Iterator[None]:
+    """Use ``inside`` threads in operations that this thread calls."""
+    set_own = _own_setting()
+    if inside != outside:
+        set_own(inside)
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != inside:  # The caller's code changed it.
+            torch.set_num_threads(outside)
+        if inside != outside:
+            set_own(outside)
+
+
+@cache
+def _own_setting() -> Callable[[int], object]:
+    """Sets the number of threads for the calling thread alone.
+
+    ``torch.set_num_threads`` also sets what threads that are born meanwhile keep for good. So
+    this asks the libraries below, OpenMP and MKL, in which the setting is the thread's own.
+    """
+    try:
+        folder = Path(torch.__file__).parent / "lib"
+        library = ctypes.CDLL(str(next(folder.glob("libtorch_cpu.*"))))
+        set_openmp, most = library.omp_set_num_threads, library.omp_get_max_threads
+    except (StopIteration, OSError, AttributeError):
+        return torch.set_num_threads
+    if most() != torch.get_num_threads():  # It is not the OpenMP that torch asks.
+        return torch.set_num_threads
+    set_mkl = getattr(library, "MKL_Set_Num_Threads_Local", None)
+
+    def set_own(count: int) -> None:
+        set_openmp(count)
+        if set_mkl is not None:
+            set_mkl(1 if count == 1 else 0)  # Zero: as the process has it.
+
+    return set_own
 
 
 def _single_thread_after_fork() -> None:

@@ -14,6 +14,7 @@ from skae._data.loaded import Rows, within
 from skae._networks.dense import DenseNetwork, member_values
 from skae._networks.factory import Network, draws_globally, make_step
 from skae._networks.latents import divergence
+from skae._runtime.device import computing
 from skae._runtime.randomness import (
     EPOCH_STREAM,
     draw_seed,
@@ -181,11 +182,12 @@ class _Run:
 
     def _mean_loss(self, losses: Tensor, index: Tensor) -> tuple[Tensor, Tensor | int]:
         n_cells = self._rows.values.shape[1] * self._rows.observed_share
-        if self._rows.weights is None:
-            return losses.mean(1) / n_cells, losses.shape[1]
-        weights = self._rows.weights[index]
-        total = weights.sum(1)
-        return (losses * weights).sum(1) / total / n_cells, total
+        with computing(losses.device, 0.0):
+            if self._rows.weights is None:
+                return losses.mean(1) / n_cells, losses.shape[1]
+            weights = self._rows.weights[index]
+            total = weights.sum(1)
+            return (losses * weights).sum(1) / total / n_cells, total
 
     def _offsets(self, order: Tensor, salts: list[Tensor]) -> Tensor:
         """A new random offset for every row, the same for rows of equal content."""
