@@ -27,6 +27,8 @@ def check_rows(estimator: Any, X: MatrixLike, reset: bool = False) -> Any:
 
 
 def _check_array(estimator: Any, X: MatrixLike, reset: bool) -> Any:
+    if not reset:
+        _check_not_single(estimator._input, X)
     shape = image_shape_of(X)
     if shape is not None:
         return _check_images(estimator, X, shape, reset)
@@ -37,6 +39,13 @@ def _check_array(estimator: Any, X: MatrixLike, reset: bool) -> Any:
         estimator._input = InputSpec(rows.shape[1], estimator._given_shape())
     # scikit-learn converts objects, but not those of a polars frame with text in it.
     return rows.astype(np.float64) if rows.dtype.kind == "O" else rows
+
+
+def _check_not_single(given: InputSpec, X: MatrixLike) -> None:
+    """Refuse one image without its axis of samples, unless it could be a row."""
+    shape = np.shape(X) if isinstance(X, (list, tuple)) else getattr(X, "shape", None)
+    if not given.as_rows and shape == given.caller_shape and shape[1:] != (given.n_features,):
+        raise ValueError(f"X is one image, of shape {shape}. Pass X[None], a batch of one.")
 
 
 def _check_images(estimator: Any, X: MatrixLike, shape: tuple[int, ...], reset: bool) -> Any:
