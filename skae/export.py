@@ -145,8 +145,8 @@ class _Graph(nn.Module):
         self.pairs = nn.ModuleList(nn.ModuleList(pair) for pair in model.pairs)
         self.center, self.scale = _float32_scaling(model.scaler)
         if self._scorer is not None:
-            # Drawn before the graph is traced, in which it would be a random number.
-            getattr(self._scorer, "rows", self._scorer).directions  # noqa: B018
+            # What is computed once is computed before the graph is traced.
+            getattr(self._scorer, "rows", self._scorer).prepare()
 
     def example(self, shape: tuple[int, ...]) -> Tensor:
         """Rows such as those of the fit, with a missing cell."""

@@ -34,6 +34,8 @@ class Calibration(NamedTuple):
         Threshold on the scores.
     pixel_threshold : float or None
         The same for the maxima of maps of losses.
+    span : float
+        Difference of the largest and the smallest value of all rows.
     """
 
     scorer: Scorer | ImageScorer | None
@@ -41,6 +43,7 @@ class Calibration(NamedTuple):
     typical: Typical
     offset: float
     pixel_threshold: float | None
+    span: float
 
 
 def calibrated(
@@ -72,7 +75,7 @@ def calibrated(
         One a member.
     image_shape : tuple of int or None
     """
-    if int((~trained).sum(1).min()) < FEWEST_HELD_OUT:
+    if int((~trained).any(0).sum()) < FEWEST_HELD_OUT:
         # So few tell nothing of the spread: rows are compared with all others, themselves left out.
         trained = trained | True
     known = (trained if bool(trained.all()) else ~trained).any(0).numpy()
@@ -100,6 +103,7 @@ def calibrated(
         typical,
         offset,
         None if pixels is None else pixels.threshold(),
+        keys.span.width,
     )
 
 
@@ -142,13 +146,29 @@ class _LossCalibration:
 
 
 class _KeyCalibration:
-    """By which rows are known again."""
+    """What rows are known by: their keys and their range."""
 
     def __init__(self, n_rows: int):
-        self.keys = np.empty(n_rows, dtype=np.int64)
+        self.keys, self.span = np.empty(n_rows, dtype=np.int64), Span()
 
     def add(self, part: slice, coded: Coded) -> None:
-        self.keys[part] = keys_of(coded.batch.values)
+        self.keys[part] = keys_of(coded.batch)
+        self.span.add(coded.originals)
+
+
+class Span:
+    """The range of all values of some rows."""
+
+    def __init__(self) -> None:
+        self._low, self._high = np.inf, -np.inf
+
+    def add(self, rows: Tensor) -> None:
+        self._low = min(self._low, float(rows.min()))
+        self._high = max(self._high, float(rows.max()))
+
+    @property
+    def width(self) -> float:
+        return self._high - self._low
 
 
 class _PixelCalibration:

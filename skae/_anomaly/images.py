@@ -26,7 +26,7 @@ from skae._anomaly.rows import RowCalibration, Scorer
 from skae._anomaly.thresholds import MAD_TO_DEVIATION, median_deviation, weighted_quantile
 from skae._model.model import Coded
 from skae._runtime.device import computing
-from skae._runtime.tuning import FARTHEST_LATENT, NARROWEST_OCTAVE
+from skae._runtime.tuning import FARTHEST_LATENT, MISSING_DEVIATIONS, NARROWEST_OCTAVE
 
 # Numbers of all images that calibrate: an eighth of a gigabyte.
 _CALIBRATION_VALUES = 1 << 25
@@ -88,6 +88,47 @@ class Member(NamedTuple):
         ]
 
 
+class Texture(NamedTuple):
+    """What energies images themselves have in each octave, the mean over all places.
+
+    A dead camera gives an image that a network rebuilds well enough. What it lacks is texture.
+
+    Attributes
+    ----------
+    unit, location, scale : ndarray of shape (n_octaves,)
+        The median energy, and location and scale of the logarithm of the energy in this unit.
+    """
+
+    unit: np.ndarray
+    location: np.ndarray
+    scale: np.ndarray
+
+    def missing(self, energies: Tensor) -> Tensor:
+        """What an octave of (n, n_octaves) has too little, in robust deviations, (n,).
+
+        Beyond ``MISSING_DEVIATIONS``, so that usual images have none.
+        """
+        location, scale = (_tensor(v, energies) for v in (self.location, self.scale))
+        lacking = (location - self.logarithms(energies)) / scale
+        return (lacking.amax(1) - MISSING_DEVIATIONS).clamp(min=0.0)
+
+    def logarithms(self, energies: Tensor) -> Tensor:
+        # What has no texture at all lacks a finite amount of it.
+        return (energies / _tensor(self.unit, energies) + 1e-4).log()
+
+    @classmethod
+    def of(cls, energies: Tensor, weights: np.ndarray) -> "Texture":
+        """What is usual among images with these energies, (n, n_octaves)."""
+        ones = np.ones(energies.shape[1])
+        unit = np.array([weighted_quantile(e.numpy(), weights, 0.5) for e in energies.T])
+        texture = cls(np.where(unit > 0.0, unit, 1.0), 0.0 * ones, ones)
+        columns = texture.logarithms(energies).T.numpy()
+        location = np.array([weighted_quantile(c, weights, 0.5) for c in columns])
+        pairs = zip(columns, location, strict=True)
+        scale = np.array([median_deviation(c, at, weights) for c, at in pairs])
+        return texture._replace(location=location, scale=np.maximum(scale, 0.1))
+
+
 @dataclass
 class ImageScorer:
     """Calibrated octaves of each member, as plain arrays.
@@ -97,6 +138,7 @@ class ImageScorer:
     rows : Scorer
         Of the images as rows.
     members : list of Member
+    texture : Texture
     image_shape : tuple of int
         (height, width) or (height, width, channels).
     location, scale : float
@@ -105,6 +147,7 @@ class ImageScorer:
 
     rows: Scorer
     members: list[Member]
+    texture: Texture
     image_shape: tuple[int, ...]
     location: float
     scale: float
@@ -122,7 +165,9 @@ class ImageScorer:
             for member, pair, own in zip(self.members, pairs, known, strict=True)
         ]
         mean = [coded.average(torch.stack(octave)) for octave in zip(*by_member, strict=True)]
-        mean.append(self.rows.outlyingness(coded).to(mean[0])[:, None])
+        missing = self.texture.missing(_own_energies(coded, self.image_shape))
+        of_rows = self.rows.outlyingness(coded).to(mean[0])
+        mean.append(torch.maximum(of_rows, missing)[:, None])
         return (_map(mean, self.image_shape) - self.location) / self.scale
 
     def contributions(self, coded: Coded) -> Tensor:
@@ -162,6 +207,7 @@ class ImageCalibration:
         self._lengths = [h * w for h, w in octave_sizes(image_shape)]
         # Latents, and energies of all octaves.
         self._coded: np.ndarray | None = None
+        self._own: list[Tensor] = []
 
     def add(self, part: slice, coded: Coded) -> None:
         """Take a batch of the images."""
@@ -172,6 +218,7 @@ class ImageCalibration:
             shape = len(self._weights), *coded_images.shape[1:]
             self._coded = np.empty(shape, dtype=np.float32)
         self._coded[part] = coded_images.numpy()
+        self._own.append(_own_energies(coded, self._shape))
 
     def fit(self, kind: str, trained: Tensor) -> tuple[ImageScorer, np.ndarray]:
         """Learn what energies are usual.
@@ -194,11 +241,14 @@ class ImageCalibration:
                 members.append(member)
         scorer, of_rows = self._rows.fit(kind, trained)
         octaves = (total / unseen.sum(0)[:, None]).split(self._lengths, 1)
-        peaks = _peaks([*octaves, torch.from_numpy(of_rows).float()[:, None]], self._shape)
+        own = torch.cat(self._own)
+        texture = Texture.of(own, weights)
+        of_images = torch.maximum(torch.from_numpy(of_rows).float(), texture.missing(own))
+        peaks = _peaks([*octaves, of_images[:, None]], self._shape)
         seen = ~np.isnan(peaks)
         location = weighted_quantile(peaks[seen], weights[seen], 0.5)
         scale = max(median_deviation(peaks[seen], location, weights[seen]), 1e-6)
-        fitted = ImageScorer(scorer, members, tuple(self._shape), location, scale)
+        fitted = ImageScorer(scorer, members, texture, tuple(self._shape), location, scale)
         return fitted, (peaks - location) / scale
 
 
@@ -215,6 +265,17 @@ def _latents_and_energies(joint: Tensor, shape: tuple[int, ...]) -> tuple[Tensor
     joint = joint.float()
     residuals = joint[:, -n_features:].unflatten(1, (shape[0], shape[1], -1))
     return joint[:, :-n_features], _energies(residuals.permute(0, 3, 1, 2))
+
+
+def _own_energies(coded: Coded, shape: tuple[int, ...]) -> Tensor:
+    """Mean energies of images themselves in all octaves but the coarsest, (n, n_octaves)."""
+    images = coded.originals.unflatten(1, (shape[0], shape[1], -1)).permute(0, 3, 1, 2)
+    fine = (
+        _energies(images)[:-1]
+        if min(shape[:2]) > 4
+        else _energies(images - images.mean((1, 2, 3), keepdim=True))
+    )
+    return torch.stack([energy.mean(1) for energy in fine], 1)
 
 
 def _energies(residuals: Tensor) -> list[Tensor]:

@@ -32,6 +32,7 @@ from skae._runtime.device import computing
 from skae._runtime.randomness import SCORE_STREAM, generator
 from skae._runtime.tuning import (
     COVARIANCE_RIDGE,
+    FEWEST_HELD_OUT,
     ISOLATION_DRAWS,
     ISOLATION_ROWS,
     NEAREST_ROWS,
@@ -59,6 +60,8 @@ class View(NamedTuple):
         Which of the member's references; the center alone is one.
     center, basis : ndarray of shape (d,) and (d, d), or None
         What maps a row to where distances are taken.
+    share : float
+        Weight of one row in the covariance behind the basis.
     unit : float
         The median distance in the training data.
     location, scale : float
@@ -68,6 +71,7 @@ class View(NamedTuple):
     references: str
     center: np.ndarray | None = None
     basis: np.ndarray | None = None
+    share: float = 0.0
     unit: float = 1.0
     location: float = 0.0
     scale: float = 1.0
@@ -106,6 +110,16 @@ class Member(NamedTuple):
     many: np.ndarray | None
     views: list[View]
 
+    def outlyingness(self, distances: Tensor) -> Tensor:
+        """By view, of distances (n_views, n)."""
+        pairs = zip(self.views, distances, strict=True)
+        return torch.stack([view.outlyingness(d) for view, d in pairs])
+
+    def calibrated(self, distances: Tensor, weights: Tensor) -> "Member":
+        """With views as these distances (n_views, n) have them."""
+        pairs = zip(self.views, distances, strict=True)
+        return self._replace(views=[view.calibrated(d, weights) for view, d in pairs])
+
     def references(self, view: View) -> Tensor:
         """The references of a view, (n_draws, n_references, d), in float64."""
         rows = {"few": self.few, "many": self.many, "center": view.center}[view.references]
@@ -134,7 +148,7 @@ class Distances:
     def __call__(self, rows: Tensor, alone: Tensor | None = None) -> Tensor:
         """Distance of rows (n, d) from the nearest reference, on average over the draws, (n,).
 
-        Rows that are ``alone`` leave themselves out of the references.
+        Rows that are ``alone`` leave themselves out of the references, and of the covariance.
         """
         rows = _moved(self.view, rows)
         own = (rows**2).sum(1)
@@ -143,10 +157,21 @@ class Distances:
         if alone is not None:
             itself = squares <= (self._rounding - own)[:, None]
             squares.masked_fill_(itself & alone[:, None], torch.inf)
+            squares += self._without_itself(squares, own) * alone[:, None]
         nearest = squares.view(-1, *self._shape).amin(2) + own[:, None]
         # It may be the row itself for all references.
         none = (nearest <= self._rounding) | nearest.isinf()
         return nearest.masked_fill(none, 0.0).sqrt().mean(1)
+
+    def _without_itself(self, squares: Tensor, own: Tensor) -> Tensor:
+        """What squared distances gain if a row has no part in the covariance.
+
+        By the formula of Sherman and Morrison (1950) for the inverse of a matrix less a row's.
+        """
+        share = self.view.share
+        along = own[:, None] - (self._norms - squares) / 2
+        gain = share * along**2 / (1.0 - share * own).clamp(min=0.01)[:, None]
+        return gain.nan_to_num(0.0, 0.0, 0.0)
 
 
 @dataclass
@@ -196,6 +221,10 @@ class Scorer:
         parts = (coded.residuals / residual_size).abs() * (1.0 + extremes).sqrt()
         shares = parts / parts.sum(1, keepdim=True).clamp(min=1e-300)
         return shares * self.outlyingness(coded).clamp(min=0.0)[:, None]
+
+    def prepare(self) -> None:
+        """Compute what depends on the fit alone; the first call with rows does so too."""
+        self.directions, self._distances  # noqa: B018
 
     @cached_property
     def directions(self) -> Tensor | None:
@@ -260,18 +289,27 @@ class RowCalibration:
         alone = trained[0] if bool(trained.all()) else None
         unseen = trained if alone is not None else ~trained
         weight = torch.from_numpy(self._weights)
-        members, outlyingness = [], []
+        used = weight * unseen
+        members, distances = [], []
         for k, seed in enumerate(self._seeds):
             rows = torch.from_numpy(self._projected[:, k])
-            member = _member(SCORES[kind], rows, weight * trained[k], seed)
-            distances = [Distances(member, view)(rows, alone) for view in member.views]
-            pairs = list(zip(member.views, distances, strict=True))
-            views = [view.calibrated(d, weight * unseen[k]) for view, d in pairs]
-            by_view = [v.outlyingness(d) for v, d in zip(views, distances, strict=True)]
-            members.append(member._replace(views=views))
-            outlyingness.append(torch.stack(by_view).where(unseen[k], torch.nan))
+            own = weight * trained[k]
+            members.append(_member(SCORES[kind], rows, own, seed, shrinks=alone is not None))
+            of_views = [Distances(members[k], view)(rows, alone) for view in members[k].views]
+            distances.append(torch.stack(of_views))
+        by_member = torch.stack(distances)
+        if int((used > 0).sum(1).min()) < FEWEST_HELD_OUT:
+            # What so few rows of each have in common is calibrated on all of them together.
+            pooled = by_member.transpose(0, 1).flatten(1), used.flatten()
+            parts = [pooled] * len(members)
+        else:
+            parts = list(zip(by_member, used, strict=True))
+        members = [m.calibrated(*part) for m, part in zip(members, parts, strict=True)]
+        pairs = zip(members, by_member, strict=True)
+        outlyingness = torch.stack([member.outlyingness(d) for member, d in pairs])
+        known = outlyingness.where(unseen[:, None], torch.nan).nanmean(0)
         scorer = Scorer(members, self._moments.features(), self._width, self._seeds[0])
-        return scorer, _combined(torch.stack(outlyingness).nanmean(0)).numpy()
+        return scorer, _combined(known).numpy()
 
 
 class _Moments:
@@ -300,7 +338,9 @@ def _combined(by_view: Tensor) -> Tensor:
     return smooth / VIEW_SHARPNESS
 
 
-def _member(names: tuple[str, ...], rows: Tensor, weights: Tensor, seed: int) -> Member:
+def _member(
+    names: tuple[str, ...], rows: Tensor, weights: Tensor, seed: int, shrinks: bool
+) -> Member:
     """One member's views, from rows (n, d); rows that it has not seen have no weight."""
     rng = generator(seed, SCORE_STREAM)
     direction = torch.randn(rows.shape[1], dtype=rows.dtype, generator=rng)
@@ -316,7 +356,8 @@ def _member(names: tuple[str, ...], rows: Tensor, weights: Tensor, seed: int) ->
         for _ in range(2):
             bound = weighted_quantile(distances.numpy(), weights.numpy(), 1.0 - TRIMMED_SHARE)
             # Copies of a row may differ by rounding.
-            view = View("center", *_whitening(rows, weights * (distances <= bound * (1 + 1e-9))))
+            inner = weights * (distances <= bound * (1 + 1e-9))
+            view = View("center", *_whitening(rows, inner, shrinks))
             distances = Distances(member, view)(rows)
         return view
 
@@ -324,7 +365,7 @@ def _member(names: tuple[str, ...], rows: Tensor, weights: Tensor, seed: int) ->
         "isolation": lambda: View("few"),
         "mahalanobis": mahalanobis,
         "nearest": lambda: View("many"),
-        "whitened": lambda: View("many", *_whitening(rows, weights)),
+        "whitened": lambda: View("many", *_whitening(rows, weights, shrinks)),
     }
     views = [made[name]() for name in names]
     used = {view.references for view in views}
@@ -332,17 +373,41 @@ def _member(names: tuple[str, ...], rows: Tensor, weights: Tensor, seed: int) ->
     return Member(few_or_none, member.many if "many" in used else None, views)
 
 
-def _whitening(rows: Tensor, weights: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Center (d,) and a basis (d, d), float32, in which the rows have unit covariance."""
+def _whitening(
+    rows: Tensor, weights: Tensor, shrinks: bool = False
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Center (d,) and a basis (d, d), float32, in which the rows have unit covariance.
+
+    And the weight that one of the rows has in it. The covariance is shrunk where no row is
+    held out that would tell how little it knows of others.
+    """
     share = (weights / weights.sum())[:, None]
-    with computing(rows.device, flops=0.0):  # Several threads would give other bits.
+    # On one thread: LAPACK gives eigenvectors other bits on several.
+    with computing(rows.device, flops=0.0):
         center = (share * rows).sum(0)
         centered = rows - center
         eigenvalues, vectors = torch.linalg.eigh(centered.T @ (share * centered))
-    eigenvalues = eigenvalues.clamp(min=0.0)
-    scales = (eigenvalues + COVARIANCE_RIDGE * eigenvalues.mean() + 1e-12).sqrt()
+    eigenvalues, of_a_row = eigenvalues.clamp(min=0.0), float((share**2).sum())
+    shrunk, mean = 0.0, eigenvalues.mean()
+    if shrinks:
+        shrunk = _shrinkage(eigenvalues, 1.0 / of_a_row)
+    scales = ((1.0 - shrunk) * eigenvalues + max(shrunk, COVARIANCE_RIDGE) * mean + 1e-12).sqrt()
     # Contiguous, so that a copy of it gives the same bits.
-    return center.numpy(), (vectors / scales).contiguous().float().numpy()
+    basis = (vectors / scales).contiguous().float().numpy()
+    return center.numpy(), basis, of_a_row
+
+
+def _shrinkage(eigenvalues: Tensor, n: float) -> float:
+    """How far to move the covariance of ``n`` rows towards that of a sphere.
+
+    Of few rows in many dimensions, the covariance tells more of these rows than of others. By
+    the oracle approximating shrinkage of Chen et al., "Shrinkage algorithms for MMSE covariance
+    estimation", 2010.
+    """
+    d, total = len(eigenvalues), float(eigenvalues.sum())
+    squares = float((eigenvalues**2).sum())
+    spread = (n + 1.0 - 2.0 / d) * (squares - total**2 / d)
+    return min(1.0, ((1.0 - 2.0 / d) * squares + total**2) / spread) if spread > 0 else 1.0
 
 
 def _draw(order: Tensor, weights: Tensor, size: int) -> Tensor:

@@ -12,7 +12,10 @@ import torch
 from torch import Tensor
 
 from skae._data.loaded import content_keys
-from skae._model.model import Known
+from skae._model.model import Batch, Known
+
+# Values that are hashed at once, in eight bytes each.
+_VALUES_AT_ONCE = 1 << 14
 
 
 class Seen(NamedTuple):
@@ -21,7 +24,7 @@ class Seen(NamedTuple):
     Attributes
     ----------
     keys : ndarray of shape (n,), int64
-        Hashes of the scaled rows, in order.
+        Hashes of the rows, in order.
     trained : ndarray of shape (n, K), bool
     """
 
@@ -34,9 +37,9 @@ class Seen(NamedTuple):
         order = np.argsort(keys, kind="stable")
         return cls(keys[order], trained.T.numpy()[order])
 
-    def among(self, values: Tensor) -> Known | None:
-        """The rows of the fit among scaled rows (n, n_features); None where there are none."""
-        keys = keys_of(values)
+    def among(self, batch: Batch) -> Known | None:
+        """The rows of the fit among those of a batch; None where there are none."""
+        keys = keys_of(batch)
         places = np.searchsorted(self.keys, keys).clip(max=len(self.keys) - 1)
         known = self.keys[places] == keys
         if not known.any():
@@ -45,6 +48,12 @@ class Seen(NamedTuple):
         return Known(torch.from_numpy(known), torch.from_numpy(trained.T.copy()))
 
 
-def keys_of(values: Tensor) -> np.ndarray:
-    """The keys of scaled rows (n, n_features)."""
-    return content_keys(values.cpu().numpy())
+def keys_of(batch: Batch) -> np.ndarray:
+    """A key of each row: the same in any precision that float32 tells apart, and any container."""
+    assert batch.originals is not None
+    rows = batch.originals
+    length = max(1, _VALUES_AT_ONCE // rows.shape[1])
+    parts = (rows[i : i + length] for i in range(0, len(rows), length))
+    with np.errstate(over="ignore"):
+        # Zero has two signs.
+        return np.concatenate([content_keys(part.astype(np.float32) + 0.0) for part in parts])

@@ -1,5 +1,6 @@
 """Detectors: which rows their members are trained on, and what calibrates their scores."""
 
+import warnings
 from collections.abc import Callable
 from numbers import Integral
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from skae._anomaly.calibration import calibrated
+from skae._anomaly.calibration import Span, calibrated
 from skae._anomaly.images import ImageScorer, most_images
 from skae._anomaly.rows import Scorer
 from skae._anomaly.seen import Seen
@@ -46,6 +47,7 @@ class CalibratedDetector(BaseAutoencoder):
         "_scorer": Scorer | ImageScorer | None,
         "_seen": Seen | None,
         "_pixel_threshold": float | None,
+        "_span": float | None,
     }
 
     contamination: Any
@@ -60,6 +62,7 @@ class CalibratedDetector(BaseAutoencoder):
     _scorer: Scorer | ImageScorer | None
     _seen: Seen | None
     _pixel_threshold: float | None
+    _span: float | None
 
     def _n_members(self) -> int:
         is_dense = isinstance(self.network, str) and self.network in ("auto", "mlp")
@@ -127,17 +130,26 @@ class CalibratedDetector(BaseAutoencoder):
     def _map(self, rows: Any, function: Callable[[Coded], torch.Tensor]) -> Any:
         """Apply a function to what the members make of rows, each that has not seen a row."""
 
-        def of_batch(batch: Batch) -> torch.Tensor:
-            known = None if self._seen is None else self._seen.among(batch.values)
-            return function(self._model.coded(batch, known))
+        span, is_image = Span(), self._input.image_shape is not None
 
-        return self._model.map(rows, of_batch)
+        def of_batch(batch: Batch) -> torch.Tensor:
+            known = None if self._seen is None else self._seen.among(batch)
+            coded = self._model.coded(batch, known)
+            if is_image:
+                span.add(coded.originals)
+            return function(coded)
+
+        results = self._model.map(rows, of_batch)
+        if is_image and self._span is not None:
+            _warn_of_other_units(span.width, self._span)
+        return results
 
     def _attributes_of(self, model: Model) -> dict[str, Any]:
         # While training goes on, there is no calibration yet.
         return super()._attributes_of(model) | {
             "_scorer": None,
             "_seen": None,
+            "_span": None,
             "offset_": 0.0,
         }
 
@@ -173,6 +185,7 @@ class CalibratedDetector(BaseAutoencoder):
         )
         self._scorer, self._seen, self._typical = found.scorer, found.seen, found.typical
         self._pixel_threshold, self.offset_ = found.pixel_threshold, found.offset
+        self._span = found.span
         if share == 0 and len(some) < X.shape[0]:
             # None of all rows is flagged.
             least = just_below(self._score_samples(X).min())
@@ -187,3 +200,15 @@ def _trained_on(plan: TrainingPlan, n_rows: int, some: torch.Tensor) -> torch.Te
     own = shuffled_windows(n_rows, n_own, plan.windows)
     trained = torch.zeros(len(own), n_rows, dtype=torch.bool).scatter_(1, own, True)
     return trained[:, some]
+
+
+def _warn_of_other_units(span: float, usual: float) -> None:
+    """Warn where images are, say, in [0, 1], but were in [0, 255] in the fit."""
+    # A constant image has no units; it may have a span by rounding.
+    if 1e-4 * usual < span < 0.1 * usual or span > 10 * usual > 0:
+        warnings.warn(
+            f"The values of X span {span:g}, and those of the fit spanned {usual:g}. Pass images "
+            f"in the units of the fit: were they divided by 255?",
+            UserWarning,
+            stacklevel=2,
+        )

@@ -45,6 +45,8 @@ def train_watched(estimator: Any, prepared: Prepared, data: tuple[Any, Any, Any]
         run(job)
         epochs.close()
     finally:
+        # Without this reference a fit is freed when it ends.
+        job.monitor.callback = None
         if progress is not None:
             progress.close()
 

@@ -12,14 +12,12 @@ from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from skae._anomaly.rows import SCORES
-from skae._data.convert import like_caller
 from skae._data.streamed import block_length
-from skae._data.types import Auto, FloatArray, MatrixLike, NetworkBuilder, Output, RandomState
+from skae._data.types import Auto, FloatArray, MatrixLike, NetworkBuilder, RandomState
 from skae._estimators.base import all_or_nothing
 from skae._estimators.image_detection import ImageDetection
 from skae._estimators.inputs import weighted_rows
 from skae._estimators.sklearn_private import Interval, Options, RealNotInt, StrOptions
-from skae._model.model import Coded
 from skae._networks.factory import Spec
 
 
@@ -59,7 +57,7 @@ class AutoencoderAnomalyDetector(OutlierMixin, ImageDetection):
     max_samples : int, float or "auto", default="auto"
         Rows, or their share, that each of them is trained on, drawn without replacement. "auto" is
         80 %, at most 1,024 or a tenth where that is more; for images 80 %, or half with
-        ``anomaly_score="auto"``; and all of up to 64 rows. Rows that are left out calibrate scores
+        ``anomaly_score="auto"``; and all of up to 15 rows. Rows that are left out calibrate scores
         and threshold.
     n_components : int or "auto", default="auto"
         Number of latents. "auto" is half of the features, at most 32.
@@ -196,6 +194,10 @@ class AutoencoderAnomalyDetector(OutlierMixin, ImageDetection):
     [False, True]
     >>> int(detector.feature_contributions(rows)[1].argmax())
     2
+    >>> bool(detector.reconstruct(rows)[1, 2] < 6.5)
+    True
+    >>> detector.explain(rows[1:]).index[0]
+    'x2'
     >>> detector = detector.calibrate(X[50:])
 
     On images it says where:
@@ -394,36 +396,6 @@ class AutoencoderAnomalyDetector(OutlierMixin, ImageDetection):
         typical = self._typical
         return expit(typical.deviations(scores) - typical.deviations(np.array(self.offset_)))
 
-    def feature_contributions(self, X: MatrixLike) -> Output:
-        """Return how much each feature adds to what makes a row unusual.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
-            Rows; a missing cell adds nothing.
-
-        Returns
-        -------
-        contributions : ndarray or DataFrame of shape (n_samples, n_features)
-            Not negative. Each row sums to ``-score_samples``, or to zero where that is
-            negative: no farther out than the median row. A feature's share in it grows
-            with its residual and with its own distance from the mean, both in units of
-            what is usual; with ``anomaly_score="reconstruction"`` it is the feature's
-            loss. A DataFrame if ``X`` is one.
-
-        Raises
-        ------
-        NotFittedError
-            If the estimator is not fitted.
-        ValueError
-            If ``X`` has other columns than the training rows or holds infinite values.
-        """
-        check_is_fitted(self)
-        scorer = self._scorer
-        shares = _loss_shares if scorer is None else scorer.contributions
-        contributions = self._map(self._check_X(X), shares)
-        return like_caller(contributions, X, getattr(self, "feature_names_in_", None))
-
     @all_or_nothing
     def calibrate(self, X: MatrixLike, sample_weight: Any = None) -> Self:
         """Calibrate scores and threshold on other rows, without training.
@@ -463,7 +435,3 @@ class AutoencoderAnomalyDetector(OutlierMixin, ImageDetection):
         if self.n_nonzero_coefs is None:
             return spec
         return dataclasses.replace(spec, n_nonzero=int(self.n_nonzero_coefs))
-
-
-def _loss_shares(coded: Coded) -> torch.Tensor:
-    return coded.shares

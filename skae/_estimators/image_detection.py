@@ -10,13 +10,13 @@ from skae._anomaly.images import ImageScorer
 from skae._anomaly.maps import boxes, loss_maps, smoothed
 from skae._data.convert import image_shape_of
 from skae._data.types import FloatArray, MatrixLike
-from skae._estimators.calibrated import CalibratedDetector
+from skae._estimators.explanation import ExplainingDetector
 
 # Images whose maps are made at once on the way to boxes.
 _MAPS_AT_ONCE = 256
 
 
-class ImageDetection(CalibratedDetector):
+class ImageDetection(ExplainingDetector):
     """Methods of a detector for images; not for use by itself."""
 
     def anomaly_map(self, X: MatrixLike, smoothing: float | None = None) -> FloatArray:
@@ -62,12 +62,11 @@ class ImageDetection(CalibratedDetector):
                 (n_samples, height, width, channels)
             Images, of the shape of those in the fit.
         threshold : float, default=None
-            Pixels of the :meth:`anomaly_map` above it are anomalous. None takes one that
-            is calibrated on the training images, on those that were held out where there
-            are: ``-offset_`` with ``anomaly_score="auto"``, so that an image has boxes if,
-            and only if, ``predict`` gives -1; else what ``contamination="auto"`` would take
-            for the maxima of maps. Pixels below half of their map's maximum are then left
-            out.
+            Pixels of the :meth:`anomaly_map` above it are anomalous. None takes boxes in the
+            images that ``predict`` flags, and in no other: around the pixels above
+            ``-offset_`` with ``anomaly_score="auto"``, else above what
+            ``contamination="auto"`` would take for the maxima of maps. Pixels below half of
+            their map's maximum are then left out.
         smoothing : float, default=None
             As in :meth:`anomaly_map`; the threshold is calibrated for None.
 
@@ -92,18 +91,29 @@ class ImageDetection(CalibratedDetector):
         rows, shape = self._check_images_of_map(X, "detect")
         if threshold is not None and np.isnan(threshold):
             raise ValueError(f"threshold={threshold!r} must be a number, or None.")
+        parts = [rows[i : i + _MAPS_AT_ONCE] for i in range(0, rows.shape[0], _MAPS_AT_ONCE)]
+        found = []
+        for part in parts:
+            maps = self._maps(part, shape, smoothing)
+            if threshold is not None:
+                found += [boxes(anomaly_map, threshold) for anomaly_map in maps]
+                continue
+            flagged = self._score_samples(part) < self.offset_
+            found += [
+                boxes(one, self._threshold_within(one)) if is_outlier else _no_boxes()
+                for one, is_outlier in zip(maps, flagged, strict=True)
+            ]
+        return found
+
+    def _threshold_within(self, anomaly_map: FloatArray) -> float:
+        """Where the anomaly of a flagged image begins; its highest pixel is always above."""
         of_places = isinstance(self._scorer, ImageScorer)
         lowest = -self.offset_ if of_places else self._pixel_threshold
         assert lowest is not None, "the fit was on images"
-
-        def found(anomaly_map: FloatArray) -> NDArray[np.float64]:
-            # Around a strong defect, coarse octaves are unusual far away from it.
-            half = max(lowest, float(anomaly_map.max()) / 2)
-            return boxes(anomaly_map, half if threshold is None else threshold)
-
-        parts = (rows[i : i + _MAPS_AT_ONCE] for i in range(0, rows.shape[0], _MAPS_AT_ONCE))
-        maps = (self._maps(part, shape, smoothing) for part in parts)
-        return [found(anomaly_map) for some in maps for anomaly_map in some]
+        highest = float(anomaly_map.max())
+        # Around a strong defect, coarse octaves are unusual far away from it.
+        threshold = max(lowest, highest / 2) if highest > 0 else lowest
+        return threshold if threshold < highest else highest - abs(highest) / 2
 
     def _check_images_of_map(self, X: MatrixLike, method: str) -> tuple[Any, tuple[int, ...]]:
         shape = image_shape_of(X)
@@ -124,3 +134,7 @@ class ImageDetection(CalibratedDetector):
             return smoothed(self._map(rows, self._scorer.maps), smoothing or 0.0)
         losses = self._map(rows, lambda coded: coded.shares)
         return loss_maps(losses.reshape(-1, *shape), smoothing)
+
+
+def _no_boxes() -> NDArray[np.float64]:
+    return np.empty((0, 5))

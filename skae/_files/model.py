@@ -230,6 +230,8 @@ def _check_image_scorer(
 ) -> None:
     must(scorer.image_shape == given.image_shape, "the images of the scorer have another shape")
     must(len(scorer.members) == n_members, "the members of the scorer differ")
+    n_octaves = max(1, len(octave_sizes(scorer.image_shape)) - 1)
+    check_arrays(scorer.texture._asdict(), dict.fromkeys(scorer.texture._fields, (n_octaves,)))
     lengths = [height * width for height, width in octave_sizes(scorer.image_shape)]
     for member in scorer.members:
         check_arrays(member._asdict(), {"mean": (n_latents,), "deviation": (n_latents,)})

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from skae._data.convert import dense_chunks
 from skae._data.loaded import scaled_bounds, within
-from skae._data.scale import Scaler
+from skae._data.scale import AffineScaler, Scaler
 from skae._networks.factory import Network, arrays_of, restore
 from skae._runtime.device import computing, device_or_cpu
 from skae._training.losses import LOSSES
@@ -33,11 +33,15 @@ _BATCH_VALUES = 1 << 20
 
 @dataclass
 class Batch:
-    """Scaled rows on the device: NaN replaced by zero, and where a value was observed."""
+    """Scaled rows on the device: NaN replaced by zero, and where a value was observed.
+
+    ``originals`` are the rows as the caller has them, where there are any.
+    """
 
     part: slice
     values: Tensor
     observed: Tensor | None
+    originals: np.ndarray | None = None
 
     def given(self, missing: float) -> Tensor:
         """The rows as a network gets them, in which ``missing`` stands for what is."""
@@ -178,7 +182,7 @@ class Model:
             if bool(values.sum().isnan()):
                 observed = ~values.isnan()
                 values = values.nan_to_num_(0.0)
-            yield Batch(part, values, observed)
+            yield Batch(part, values, observed, rows)
 
 
 class Known(NamedTuple):
@@ -271,6 +275,15 @@ class Coded:
     def values(self) -> Tensor:
         """The scaled rows, (n, n_features), in float64 on the CPU."""
         return _finite_float64(self.batch.values)
+
+    @cached_property
+    def originals(self) -> Tensor:
+        """The rows in the units of the training data, (n, n_features), float32 on the CPU."""
+        scaler, values = self._model.scaler, self.batch.values.cpu()
+        if not isinstance(scaler, AffineScaler):
+            return torch.from_numpy(scaler.inverse_transform(values.numpy())).float()
+        scale, center = (torch.from_numpy(v).float() for v in (scaler.scale, scaler.center))
+        return values.float() * scale + center
 
     @cached_property
     def joint(self) -> Tensor:

@@ -36,7 +36,7 @@ FEW_VALUES = 32
 
 # Detectors: members, rows of each, and their rate on images.
 DETECTOR_MEMBERS = 4
-ROWS_FOR_ALL_MEMBERS = 64
+ROWS_FOR_ALL_MEMBERS = 15
 MEMBER_SHARE, MEMBER_ROWS, MEMBER_SHARE_OF_MANY = 0.8, 1024, 0.1
 MEMBER_SHARE_OF_IMAGES = 0.5
 FEATURES_AT_FULL_RATE = 784
@@ -55,6 +55,7 @@ UNUSUAL_DEVIATIONS = 2.5
 # Detectors of images: octaves of residuals.
 FARTHEST_LATENT = 3.0
 NARROWEST_OCTAVE = 0.2
+MISSING_DEVIATIONS = 3.0
 
 # Detectors of images by another score: a part of the shorter side smooths the map of losses.
 MAP_SMOOTHING = 32

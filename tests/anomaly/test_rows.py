@@ -53,10 +53,12 @@ def test_calibrated_distances_have_median_zero_and_unit_deviation():
 
 
 def test_whitened_rows_have_unit_covariance_by_weight():
-    rows = torch.from_numpy(np.random.default_rng(0).normal(size=(500, 3)) @ np.diag([2, 1, 1.5]))
-    weights = torch.cat([torch.ones(400), torch.zeros(100)]).double()
-    center, basis = _whitening(rows, weights)
-    white = ((rows.numpy() - center) @ basis)[:400]
+    rows = np.random.default_rng(0).normal(size=(10_000, 3)) @ np.diag([2, 1, 1.5])
+    rows = torch.from_numpy(rows)
+    weights = torch.cat([torch.ones(8000), torch.zeros(2000)]).double()
+    center, basis, share = _whitening(rows, weights)
+    assert share == pytest.approx(1 / 8000)
+    white = ((rows.numpy() - center) @ basis)[:8000]
     np.testing.assert_allclose(np.cov(white.T, ddof=0), np.eye(3), atol=0.03)
     np.testing.assert_allclose(white.mean(0), np.zeros(3), atol=1e-12)
 
