@@ -298,7 +298,7 @@ class RowCalibration:
             of_views = [Distances(members[k], view)(rows, alone) for view in members[k].views]
             distances.append(torch.stack(of_views))
         by_member = torch.stack(distances)
-        if int((used > 0).sum(1).min()) < FEWEST_HELD_OUT:
+        if alone is None and int((used > 0).sum(1).min()) < FEWEST_HELD_OUT:
             # What so few rows of each have in common is calibrated on all of them together.
             pooled = by_member.transpose(0, 1).flatten(1), used.flatten()
             parts = [pooled] * len(members)
@@ -387,7 +387,9 @@ def _whitening(
         center = (share * rows).sum(0)
         centered = rows - center
         eigenvalues, vectors = torch.linalg.eigh(centered.T @ (share * centered))
-    eigenvalues, of_a_row = eigenvalues.clamp(min=0.0), float((share**2).sum())
+    eigenvalues = eigenvalues.clamp(min=0.0)
+    # A weight of two counts as two rows; weights below one are only relative.
+    of_a_row = 1.0 / max(float(weights.sum()), 1.0 / float((share**2).sum()))
     shrunk, mean = 0.0, eigenvalues.mean()
     if shrinks:
         shrunk = _shrinkage(eigenvalues, 1.0 / of_a_row)

@@ -24,6 +24,7 @@ from skae._runtime.tuning import (
     CALIBRATION_ROWS,
     DETECTOR_EPOCHS,
     DETECTOR_MEMBERS,
+    FEWEST_HELD_OUT,
     IMAGE_DETECTOR_EPOCHS,
     MEMBER_ROWS,
     MEMBER_SHARE,
@@ -84,7 +85,9 @@ class CalibratedDetector(BaseAutoencoder):
         return max(1, int(size * n_rows))
 
     def _auto_samples(self, n_rows: int) -> int:
-        if n_rows <= ROWS_FOR_ALL_MEMBERS:
+        # With more columns than rows, a network knows its few rows by heart: some are left out.
+        is_wide = self._input.n_features > n_rows >= FEWEST_HELD_OUT
+        if n_rows <= ROWS_FOR_ALL_MEMBERS and not is_wide:
             return n_rows
         if self._input.image_shape is not None:
             # What is usual at each place of an image takes many held-out images to know.

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from skae._data.convert import dense_rows, like_caller
+from skae._data.convert import dense_rows, from_caller, like_caller
 from skae._data.types import FloatArray, MatrixLike, Output
 from skae._estimators.calibrated import CalibratedDetector
 from skae._estimators.output import feature_names
@@ -41,7 +41,7 @@ class ExplainingDetector(CalibratedDetector):
             If ``X`` has other columns than the training rows or holds infinite values.
         """
         check_is_fitted(self)
-        scorer = self._scorer
+        X, scorer = from_caller(X), self._scorer
         shares = _loss_shares if scorer is None else scorer.contributions
         contributions = self._map(self._check_X(X), shares)
         return like_caller(contributions, X, getattr(self, "feature_names_in_", None))
@@ -68,6 +68,7 @@ class ExplainingDetector(CalibratedDetector):
             If ``X`` has other columns than the training rows or holds infinite values.
         """
         check_is_fitted(self)
+        X = from_caller(X)
         names = getattr(self, "feature_names_in_", None)
         return like_caller(self._expected(self._check_X(X)), X, names)
 

@@ -82,6 +82,7 @@ def test_unit_of_the_data_changes_only_the_unit_of_the_results(cls, scaling, dty
     results, expected = outputs(large, data * dtype(power)), outputs(small, data)
     if "reconstruct" in expected:
         results["reconstruct"] = results["reconstruct"] / np.float32(power)
+    if hasattr(large, "score"):
         assert large.score(data * dtype(power)) == pytest.approx(small.score(data), rel=1e-6)
     assert_close(results, expected, rtol=1e-4, atol=1e-5)
 
@@ -202,8 +203,9 @@ def test_any_finite_table_is_fitted_with_finite_results():
         transformer = AutoencoderTransformer(scaling=scaling, **options).fit(table)
         assert_finite(transformer, table)
         assert transformer.score(table) <= 1.0
-        detector = AutoencoderAnomalyDetector(scaling=scaling, **options).fit(table)
-        assert set(detector.predict(table)) <= {-1, 1}
+        if len(table) > 1:  # Of one row, nothing is usual.
+            detector = AutoencoderAnomalyDetector(scaling=scaling, **options).fit(table)
+            assert set(detector.predict(table)) <= {-1, 1}
         imputed = DenoisingAutoencoder(scaling=scaling, **options).fit(table).impute(table)
         observed = ~np.isnan(table)
         assert np.isfinite(imputed).all()

@@ -80,6 +80,8 @@ def test_any_number_of_rows_and_columns_works(shape, changes):
     for cls in CLASSES:
         if cls is VariationalAutoencoder and "n_nonzero_coefs" in changes:
             continue  # It has no sparse latents, and says so.
+        if cls is AutoencoderAnomalyDetector and len(data) == 1:
+            continue  # Of one row, nothing is usual, and it says so.
         estimator = cls(**SMALL | changes).fit(data)
         assert_finite(estimator, data)
         assert_finite(estimator.partial_fit(data), data)

@@ -137,11 +137,11 @@ def test_fits_leave_no_reference_cycles(kind):
 
 @each_kind
 def test_pickle_does_not_grow_with_the_training_set(kind):
-    data = np.random.default_rng(0).normal(size=(9000, 8))
+    data = np.random.default_rng(0).normal(size=(18_000, 8))
     # One epoch at a rate that is the same, so that only the rows differ. A detector keeps
-    # up to 1,024 of them.
+    # up to 1,024 of them, and knows up to 8,192 again.
     estimator = clone(KINDS[kind]).set_params(max_epochs=2, batch_size=64)
-    few = len(pickle.dumps(clone(estimator).fit(data[:2000])))
+    few = len(pickle.dumps(clone(estimator).fit(data[:9000])))
     many = len(pickle.dumps(clone(estimator).fit(data)))
     assert many - few < 256
 

@@ -79,7 +79,7 @@ def test_training_rows_are_known_again_in_any_order_batch_and_container():
     detector = clone(DETECTOR).fit(frame)
     scores = detector.score_samples(frame)
     np.testing.assert_array_equal(detector.score_samples(frame.iloc[::-1])[::-1], scores)
-    rounded = frame.to_numpy(np.float32)
+    rounded = frame.astype(np.float32)
     np.testing.assert_allclose(detector.score_samples(rounded), scores, atol=1e-3)
     one_by_one = [detector.score_samples(frame.iloc[[i]])[0] for i in range(20)]
     np.testing.assert_array_equal(one_by_one, scores[:20])
