@@ -86,7 +86,7 @@ class CalibratedDetector(BaseAutoencoder):
 
     def _auto_samples(self, n_rows: int) -> int:
         # With more columns than rows, a network knows its few rows by heart: some are left out.
-        is_wide = self._input.n_features > n_rows >= FEWEST_HELD_OUT
+        is_wide = self._input.n_features >= 1.5 * n_rows and n_rows >= FEWEST_HELD_OUT
         if n_rows <= ROWS_FOR_ALL_MEMBERS and not is_wide:
             return n_rows
         if self._input.image_shape is not None:

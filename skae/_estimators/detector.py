@@ -57,8 +57,8 @@ class AutoencoderAnomalyDetector(OutlierMixin, ImageDetection):
     max_samples : int, float or "auto", default="auto"
         Rows, or their share, that each of them is trained on, such that others are left out by
         each. "auto" is 75 %, at most 1,024 or a tenth where that is more; for images 75 %, or
-        half with ``anomaly_score="auto"``; and all of up to 64 rows of no more columns. Rows
-        that are left out calibrate scores and threshold.
+        half with ``anomaly_score="auto"``; and all of up to 64 rows, unless there are 1.5
+        times as many columns. Rows that are left out calibrate scores and threshold.
     n_components : int or "auto", default="auto"
         Number of latents. "auto" is half of the features, at most 32.
     hidden_layer_sizes : array-like of int or "auto", default="auto"
