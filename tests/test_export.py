@@ -148,6 +148,7 @@ def test_images_have_the_shape_that_they_had_in_the_fit(shape, changes, method, 
     _assert_agrees(estimator.fit(images), images, path, method)
 
 
+@pytest.mark.slow
 def test_detectors_of_images_score_their_most_unusual_pixel(path):
     images = np.nan_to_num(_images(9, 12))
     settings = SMALL | {"hidden_layer_sizes": (4, 4), "n_estimators": 1}
@@ -162,6 +163,7 @@ def test_rows_that_hold_images_stay_rows(path):
     _assert_agrees(estimator, images, path, "reconstruct")
 
 
+@pytest.mark.slow
 def test_unet_restores_patches(path):
     images = _images(20, 20, 3)
     denoiser = DenoisingAutoencoder(
@@ -219,6 +221,7 @@ def test_file_says_what_it_is_and_nothing_of_this_machine(path):
     assert b".py" not in path.read_bytes()
 
 
+@pytest.mark.slow
 def test_same_model_gives_the_same_bytes_and_is_left_as_it_was(path):
     estimator = AutoencoderTransformer(**SMALL).fit(X)
     before = estimator.transform(X)

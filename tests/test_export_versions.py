@@ -38,7 +38,9 @@ def versions(path):
     [
         (AutoencoderTransformer(activation="gelu", **FEW), "transform", X),
         (AutoencoderAnomalyDetector(n_estimators=1, **FEW), "score_samples", X),
-        (DenoisingAutoencoder(**UNET, **FEW), "reconstruct", PHOTOS),
+        pytest.param(
+            DenoisingAutoencoder(**UNET, **FEW), "reconstruct", PHOTOS, marks=pytest.mark.slow
+        ),
     ],
     ids=["transformer", "detector", "unet"],
 )
@@ -79,6 +81,7 @@ def test_a_graph_that_disagrees_with_the_estimator_is_not_written(tmp_path, monk
     assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.slow
 def test_containers_of_results(tmp_path):
     frames = AutoencoderTransformer(**FEW).fit(X).set_output(transform="pandas")
     to_onnx(frames, tmp_path / "m")

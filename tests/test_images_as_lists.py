@@ -31,7 +31,13 @@ def expected():
     return model.fit(IMAGES, MASKS)
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "memory map"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=[pytest.mark.slow] * (kind != "lists"))
+        for kind in (*KINDS, "memory map")
+    ],
+)
 def test_pixels_of_images_of_any_kind_are_classified(tmp_path, expected, kind):
     if kind == "memory map":
         images, masks = _mapped(tmp_path, IMAGES), MASKS

@@ -277,7 +277,7 @@ def test_permissions_are_those_of_any_new_file(path):
     assert path.stat().st_mode == (path.parent / "other").stat().st_mode
 
 
-@pytest.mark.parametrize("kind", ["detector", "U-net"])
+@pytest.mark.parametrize("kind", ["detector", pytest.param("U-net", marks=pytest.mark.slow)])
 def test_load_executes_nothing(path, kind):
     """No code, process, socket, import or pickle: by the interpreter's own events."""
     save(fitted(kind), path)

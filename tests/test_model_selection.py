@@ -269,6 +269,7 @@ EXPECTED_FAILURES = {
 # What is said of fits that are meant to fail.
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
+@pytest.mark.slow
 @parametrize_with_checks(
     [AutoencoderSearchCV(_pipeline(precision="float32"), _names({"n_components": [1, 2]}), cv=2)],
     expected_failed_checks=lambda _: EXPECTED_FAILURES,

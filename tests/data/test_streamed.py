@@ -122,6 +122,7 @@ def test_a_streamed_weight_of_two_is_close_to_a_row_given_twice(tmp_path, by_cla
     assert abs(scores[0] - scores[1]) < 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_buffer")
 def test_the_streamed_detector_finds_outliers_and_flags_the_share_it_is_told(tmp_path, by_class):
     rng = np.random.default_rng(1)

@@ -104,7 +104,7 @@ class _Calls:
             raise MemoryError("injected")
 
 
-@pytest.mark.parametrize("faults", [_Operations, _Calls])
+@pytest.mark.parametrize("faults", [pytest.param(_Operations, marks=pytest.mark.slow), _Calls])
 @pytest.mark.parametrize(
     "kind",
     [
@@ -134,7 +134,10 @@ def test_memory_error_anywhere_in_a_fit_leaves_the_estimator_as_it_was(kind, fau
     assert_same_bits(outputs(estimator.fit(X)), expected)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[pytest.mark.slow] * (kind == "detector")) for kind in KINDS],
+)
 def test_memory_error_anywhere_in_a_prediction_changes_nothing(kind):
     estimator = clone(KINDS[kind]).fit(X)
     expected, settings = outputs(estimator), global_state()

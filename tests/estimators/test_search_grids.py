@@ -68,14 +68,19 @@ GRIDS = {
     "network": ["mlp"],
     "image_shape": [None],
 }
+# Of the transformer every parameter, of the others by default what they have of their own.
+OWN = set(AutoencoderTransformer().get_params())
 CASES = [
-    (cls, name)
-    for cls in (
-        AutoencoderTransformer,
-        DenoisingAutoencoder,
-        VariationalAutoencoder,
-        AutoencoderAnomalyDetector,
-    )
+    pytest.param(cls, name, marks=[pytest.mark.slow] * (name in OWN and cls is not classes[0]))
+    for classes in [
+        (
+            AutoencoderTransformer,
+            DenoisingAutoencoder,
+            VariationalAutoencoder,
+            AutoencoderAnomalyDetector,
+        )
+    ]
+    for cls in classes
     for name in cls().get_params()
 ]
 

@@ -173,6 +173,7 @@ def test_repair_starts_at_the_smoothest_filling():
     np.testing.assert_allclose(repaired, filled[0].numpy().transpose(1, 2, 0), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("noise", "side"),
     [pytest.param("masking", 1, marks=pytest.mark.slow), ("block_masking", 3)],
@@ -242,7 +243,12 @@ def test_patches_with_a_bottleneck_are_tiled_and_blended():
 
 
 @pytest.mark.parametrize(
-    "dtype", [pytest.param(np.float32, marks=pytest.mark.slow), np.float64, np.uint8]
+    "dtype",
+    [
+        pytest.param(np.float32, marks=pytest.mark.slow),
+        np.float64,
+        pytest.param(np.uint8, marks=pytest.mark.slow),
+    ],
 )
 def test_inpaint_leaves_observed_pixels_as_they_are(dtype):
     photo = np.clip(PHOTO * 255, 0, 255).astype(dtype)[None]
@@ -260,6 +266,7 @@ def test_inpaint_leaves_observed_pixels_as_they_are(dtype):
         autoencoder.inpaint(photo, mask[:, 1:])
 
 
+@pytest.mark.slow
 def test_patches_may_have_missing_pixels_and_images_weights():
     photo = np.where(np.random.default_rng(0).random(PHOTO.shape) < 0.2, np.nan, PHOTO)
     images = np.stack([photo, 0 * PHOTO + 9.0])

@@ -105,7 +105,9 @@ POOR = {
 
 @pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "huber", "log_loss"])
 @pytest.mark.parametrize("X", POOR.values(), ids=POOR)
-@pytest.mark.parametrize("cls", CLASSES[:3])
+@pytest.mark.parametrize(
+    "cls", [CLASSES[0], *(pytest.param(cls, marks=pytest.mark.slow) for cls in CLASSES[1:3])]
+)
 def test_a_poor_fit_is_none(cls, X, loss):
     weights = 10.0 ** RNG.integers(-6, 6, len(X))
     for scaling in ["auto"] if loss == "log_loss" else ["auto", "robust", None]:
