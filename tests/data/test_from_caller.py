@@ -306,4 +306,6 @@ def test_tensors_are_taken_while_scikit_learn_dispatches_to_them():
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=False
     )
+    if "array_api_compat is required" in done.stderr:
+        pytest.skip("scikit-learn < 1.7 needs array_api_compat to dispatch")
     assert done.returncode == 0, done.stderr[-2000:]
