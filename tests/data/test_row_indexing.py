@@ -12,8 +12,8 @@ from skae._data.convert import FlatImages
 from skae._data.sources import Source, source_of
 
 pytest.importorskip("hypothesis")
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 N_ROWS, N_COLUMNS = 23, 6
 ROWS = np.arange(N_ROWS * N_COLUMNS, dtype=np.float32).reshape(N_ROWS, N_COLUMNS)
