@@ -220,6 +220,9 @@ def _check_version(version: Any) -> None:
 
 def _check_method(estimator: Any, method: str) -> None:
     methods = [m for m in ("transform", "reconstruct", "score_samples") if hasattr(estimator, m)]
+    if getattr(estimator._model.network.spec, "variational", False):
+        # Its score is a bound over draws, which the graph does not make.
+        methods.remove("score_samples")
     if method not in methods:
         raise ValueError(
             f"method={method!r} is no method of {type(estimator).__name__} that can be exported. "

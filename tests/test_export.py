@@ -11,7 +11,12 @@ from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from torch import nn
 
-from skae import AutoencoderAnomalyDetector, AutoencoderTransformer, DenoisingAutoencoder
+from skae import (
+    AutoencoderAnomalyDetector,
+    AutoencoderTransformer,
+    DenoisingAutoencoder,
+    VariationalAutoencoder,
+)
 from skae.export import to_onnx
 
 SMALL = {"n_components": 3, "hidden_layer_sizes": 8, "max_epochs": 2, "random_state": 0}
@@ -242,6 +247,12 @@ def test_other_methods_are_refused(cls, method, tmp_path):
     with pytest.raises(ValueError, match=f"method={method!r}.*{cls.__name__}.*'score_samples'"):
         to_onnx(estimator, tmp_path / "model.onnx", method)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_bound_of_a_variational_autoencoder_is_not_exported(tmp_path):
+    estimator = VariationalAutoencoder(**SMALL).fit(X)
+    with pytest.raises(ValueError, match=r"'score_samples' is no method.*'transform', 'recon"):
+        to_onnx(estimator, tmp_path / "model.onnx", "score_samples")
 
 
 def test_other_estimators_are_refused(tmp_path):
