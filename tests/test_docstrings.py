@@ -47,6 +47,7 @@ DIFFERENT = {
 
 # What an example needs beside the package.
 EXTRAS = {
+    "AutoencoderAnomalyDetector": ["pandas"],
     "to_onnx": ["onnxscript", "onnxruntime"],
     "ParquetRows": ["pyarrow"],
     "LatentCodec": ["constriction"],
