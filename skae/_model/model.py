@@ -109,10 +109,6 @@ class Model:
         """Mean loss over the observed features of each row and the members, (n,), float64."""
         return self.map(X, lambda batch: self.coded(batch).losses).astype(np.float64)
 
-    def contributions(self, X: Any) -> np.ndarray:
-        """What each feature adds to :meth:`losses`, (n, n_features)."""
-        return self.map(X, lambda batch: self.coded(batch).shares)
-
     def coded(self, batch: Batch, known: "Known | None" = None) -> "Coded":
         """What the network makes of a batch, in which some rows are known."""
         return Coded(self, batch, known=known)
