@@ -14,7 +14,7 @@ from skae._anomaly.rows import Scorer
 from skae._anomaly.seen import Seen
 from skae._anomaly.thresholds import Typical, just_below
 from skae._data.streamed import Blocks, sample_rows
-from skae._data.types import FloatArray
+from skae._data.types import FloatArray, MatrixLike
 from skae._estimators.base import BaseAutoencoder
 from skae._estimators.fitting import Prepared
 from skae._estimators.parameters import Autos
@@ -43,6 +43,7 @@ class CalibratedDetector(BaseAutoencoder):
         **BaseAutoencoder._fitted_types,
         "offset_": float,
         "n_estimators_": int,
+        "max_samples_": int,
         "_seeds": tuple[int, ...],
         "_typical": Typical,
         "_scorer": Scorer | ImageScorer | None,
@@ -58,12 +59,37 @@ class CalibratedDetector(BaseAutoencoder):
 
     offset_: float
     n_estimators_: int
+    max_samples_: int
     _seeds: tuple[int, ...]
     _typical: Typical
     _scorer: Scorer | ImageScorer | None
     _seen: Seen | None
     _pixel_threshold: float | None
     _span: float | None
+
+    def _training_rows(
+        self, X: MatrixLike, sample_weight: Any, reset: bool
+    ) -> tuple[Any, FloatArray | None]:
+        rows, weights = super()._training_rows(X, sample_weight, reset)
+        if rows.shape[0] == 1:
+            raise ValueError(
+                f"{type(self).__name__} cannot learn from n_samples=1: one row tells nothing of "
+                f"what is usual. Pass more rows of positive weight."
+            )
+        return rows, weights
+
+    def _plan(
+        self, n_rows: int, product_dtype: torch.dtype, one_pass: bool, starts_as_pca: bool
+    ) -> TrainingPlan:
+        # Batches of a stream may be short.
+        if isinstance(self.max_samples, Integral) and self.max_samples > n_rows and not one_pass:
+            warnings.warn(
+                f"max_samples={self.max_samples} is more than the {n_rows} rows that there are: "
+                f"each autoencoder is trained on all of them. Pass max_samples=1.0 if so meant.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return super()._plan(n_rows, product_dtype, one_pass, starts_as_pca)
 
     def _n_members(self) -> int:
         is_dense = isinstance(self.network, str) and self.network in ("auto", "mlp")
@@ -160,6 +186,7 @@ class CalibratedDetector(BaseAutoencoder):
         super()._keep(prepared, append)
         plan, n_rows = prepared.job.plan, prepared.X.shape[0]
         self._seeds, self.n_estimators_ = plan.seeds, len(plan.seeds)
+        self.max_samples_ = plan.max_samples or n_rows
         some = self._calibration_rows(prepared.X, plan.block_length)
         trained = _trained_on(plan, n_rows, some)
         self._calibrate(prepared.X, prepared.weights, some, trained)

@@ -16,7 +16,6 @@ from skae._data.streamed import block_length
 from skae._data.types import Auto, FloatArray, MatrixLike, NetworkBuilder, RandomState
 from skae._estimators.base import all_or_nothing
 from skae._estimators.image_detection import ImageDetection
-from skae._estimators.inputs import weighted_rows
 from skae._estimators.sklearn_private import Interval, Options, RealNotInt, StrOptions
 from skae._networks.factory import Spec
 
@@ -152,6 +151,8 @@ class AutoencoderAnomalyDetector(OutlierMixin, ImageDetection):
     n_estimators_ : int
         Number of autoencoders. ``encoder_``, ``decoder_`` are those of the first, ``loss_curve_``
         their mean.
+    max_samples_ : int
+        Number of rows that each of them was trained on.
     encoder_, decoder_ : torch.nn.Module
         The fitted network, from scaled rows to latents and back.
     n_components_ : int
@@ -420,10 +421,10 @@ class AutoencoderAnomalyDetector(OutlierMixin, ImageDetection):
         NotFittedError
             If the estimator is not fitted.
         ValueError
-            If ``X`` has other columns than the training rows or holds infinite values.
+            If ``X`` has one row, other columns than the training rows or infinite values.
         """
         check_is_fitted(self)
-        rows, weights = weighted_rows(self._check_X(X), sample_weight)
+        rows, weights = self._training_rows(X, sample_weight, reset=False)
         length = block_length(rows, self._model.dtype, len(self._seeds))
         some = self._calibration_rows(rows, length)
         trained = torch.ones((len(self._seeds), len(some)), dtype=torch.bool)

@@ -6,7 +6,6 @@ from numbers import Integral
 from typing import Any
 
 import torch
-from sklearn.base import is_outlier_detector
 
 from skae._data.convert import weighted_chunks
 from skae._data.loaded import Rows, load_rows
@@ -92,11 +91,6 @@ def prepare(
             f"that was fitted; or fit anew, with warm_start=False."
         )
     rows, weights = estimator._training_rows(X, sample_weight, reset=not resume)
-    if is_outlier_detector(estimator) and rows.shape[0] == 1:
-        raise ValueError(
-            f"{type(estimator).__name__} cannot be fitted on n_samples=1: one row tells nothing of "
-            f"what is usual. Pass more rows of positive weight."
-        )
     setting = _resolved(estimator, rows, one_pass)
     scaler = _fitted_scaler(estimator, rows, weights, setting.plan, resume)
     job = _built(estimator, rows, weights, scaler, setting, resume)
