@@ -82,7 +82,8 @@ class CalibratedDetector(BaseAutoencoder):
         self, n_rows: int, product_dtype: torch.dtype, one_pass: bool, starts_as_pca: bool
     ) -> TrainingPlan:
         # Batches of a stream may be short.
-        if isinstance(self.max_samples, Integral) and self.max_samples > n_rows and not one_pass:
+        is_number = isinstance(self.max_samples, Integral)
+        if is_number and int(self.max_samples) > n_rows and not one_pass:
             warnings.warn(
                 f"max_samples={self.max_samples} is more than the {n_rows} rows that there are: "
                 f"each autoencoder is trained on all of them. Pass max_samples=1.0 if so meant.",
