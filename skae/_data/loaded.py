@@ -9,6 +9,7 @@ from torch import Tensor
 
 from skae._data.convert import dense_chunks, missing_mask
 from skae._data.scale import Scaler
+from skae._runtime.communicator import ALONE, Communicator, total
 from skae._runtime.device import fits, pinned_for
 
 
@@ -79,6 +80,24 @@ class Rows:
         high = self.values.nan_to_num(-torch.inf).amax(0).nan_to_num(neginf=0.0)
         return low.to(self.device), high.to(self.device)
 
+    # What is said to the other processes of a fit; here there are none.
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum of values over the rows of all processes, from that over the rows here."""
+        return values
+
+    def joined(
+        self, parts: list[tuple[Tensor, Tensor | int]], n_members: int
+    ) -> list[tuple[Tensor, Tensor | int]]:
+        """Means (n_members,) and their weights, of parts of the rows of all processes."""
+        return parts
+
+    def combine(self, gradients: Tensor, n_rows: int) -> None:
+        """Make the gradients, a mean over ``n_rows`` here, those of the whole batch."""
+
+    def align(self, parameters: Tensor) -> None:
+        """Give all processes the same parameters."""
+
 
 def load_rows(
     X: Any,
@@ -87,10 +106,11 @@ def load_rows(
     dtype: torch.dtype,
     device: torch.device,
     keyed: bool,
+    communicator: Communicator = ALONE,
 ) -> Rows:
     """Scale ``X`` chunk by chunk into one tensor; without scaling, share its memory if possible.
 
-    ``X`` is only read.
+    ``X`` is only read. What is known of all rows is known of those of all processes.
     """
     n, n_features = X.shape
     as_they_are = scaler.name == "none" and _is_ready(X, dtype)
@@ -105,13 +125,15 @@ def load_rows(
             keys[part] = content_keys(rows)
     on_device = fits(device, values.nbytes)
     if weights is not None:
-        weights = weights / weights.mean()
+        weight, count = total(communicator, [weights.sum(), float(n)])
+        weights = weights / (weight / count)
+    n_missing, n_cells = total(communicator, [n_missing, values.numel()])
     return Rows(
         values.to(device) if on_device else values,
         None if weights is None else torch.as_tensor(weights, dtype=dtype).to(device),
         None if keys is None else torch.from_numpy(keys).to(device),
         scaled_origin(scaler, n_features, dtype).to(device),
-        observed_share(n_missing, values.numel()),
+        observed_share(int(n_missing), int(n_cells)),
         device,
         scaled_bounds(scaler, dtype, device),
     )

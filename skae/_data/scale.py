@@ -13,6 +13,7 @@ import numpy as np
 from sklearn.base import clone
 
 from skae._data.convert import missing_mask
+from skae._runtime.communicator import ALONE, Communicator, gathered, largest, total
 from skae._runtime.tuning import FEW_VALUES
 
 # Rows that are sorted at once.
@@ -43,7 +44,9 @@ class AffineScaler:
             return None
         return (np.array(self.limits)[:, None] - self.center) / self.scale
 
-    def widened(self, chunks: Iterable[tuple[np.ndarray, Any]]) -> "AffineScaler":
+    def widened(
+        self, chunks: Iterable[tuple[np.ndarray, Any]], communicator: Communicator = ALONE
+    ) -> "AffineScaler":
         """A scaler whose limits, if it has any, include these rows, too."""
         if self.limits is None:
             return self
@@ -51,7 +54,8 @@ class AffineScaler:
         for rows, _ in chunks:
             low = float(np.fmin(low, np.fmin.reduce(rows, axis=None)))
             high = float(np.fmax(high, np.fmax.reduce(rows, axis=None)))
-        return replace(self, limits=(low, high))
+        low, high = (-1.0, 1.0) * largest(communicator, [-low, high])
+        return replace(self, limits=(float(low), float(high)))
 
     def repeated(self, n: int) -> "AffineScaler":
         """A scaler for rows that hold these features ``n`` times, one set after another."""
@@ -93,7 +97,9 @@ class TransformerScaler:
     def bounds(self) -> None:
         """No limits are known."""
 
-    def widened(self, chunks: Iterable[Any]) -> "TransformerScaler":
+    def widened(
+        self, chunks: Iterable[Any], communicator: Communicator = ALONE
+    ) -> "TransformerScaler":
         return self
 
     def transform(self, rows: np.ndarray, out: np.ndarray) -> None:
@@ -132,6 +138,12 @@ class _Values:
             values.sort(axis=0)
             self.known[:, few] = values[: len(self.known)]
 
+    def join(self, communicator: Communicator) -> None:
+        """Add the values of all processes."""
+        assert self.known is not None
+        for known in gathered(communicator, self.known):
+            self.add(known)
+
 
 @dataclass
 class _Summary:
@@ -165,6 +177,23 @@ class _Summary:
         weighted = rows if weights is None else weight * rows
         self.total = self.total + weighted.sum(axis=0)
         self.squares = self.squares + np.multiply(rows, weighted, out=rows).sum(axis=0)
+
+    def join(self, communicator: Communicator) -> None:
+        """Make this the summary of the rows of all processes."""
+        if communicator.size == 1:
+            return
+        count = np.broadcast_to(self.count, self.low.shape)
+        # All subtract the same, the mean: it is as near the data as a value.
+        weight, shifted = total(communicator, [count, count * self.shift + self.total])
+        center = shifted / np.maximum(weight, np.finfo(float).tiny)
+        moved = self.shift - center
+        squares = self.squares + moved * (2 * self.total + moved * count)
+        sums = total(communicator, [self.total + moved * count, squares])
+        low, high = largest(communicator, [-self.low, self.high])
+        self.shift, self.count, (self.total, self.squares) = center, weight, sums
+        self.low, self.high = -low, high
+        if self.values.known is not None:
+            self.values.join(communicator)
 
     @property
     def mean(self) -> np.ndarray:
@@ -273,6 +302,7 @@ def fit_scaler(
     bounded: bool,
     unlike: str = "standard",
     limited: bool = False,
+    communicator: Communicator = ALONE,
 ) -> Scaler:
     """Fit a scaling.
 
@@ -287,6 +317,8 @@ def fit_scaler(
         The scaling that "auto" becomes if features do not look like pixels.
     limited : bool
         Whether "auto" keeps the limits of features that look like pixels.
+    communicator : Communicator
+        Whose processes have a part of the rows each.
     """
     if scaling is not None and not isinstance(scaling, str):
         everything = np.vstack([rows for rows, _ in chunks()]).astype(np.float64)
@@ -301,6 +333,7 @@ def fit_scaler(
             summary.add(rows, weights)
             if counts_values:
                 summary.values.add(rows)
+        summary.join(communicator)
     if not np.isfinite(summary.squares).all():
         raise ValueError(
             "X holds values so large that their squares are infinite, beyond about 1e150. Divide "
@@ -321,6 +354,7 @@ def fit_pixel_scaler(
     chunks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray | None]]],
     bounded: bool,
     n_channels: int,
+    communicator: Communicator = ALONE,
 ) -> Scaler:
     """Fit one center and one scale per channel, which are the same for all pixels.
 
@@ -342,6 +376,6 @@ def fit_pixel_scaler(
             )
 
     n_pixels = next(iter(chunks()))[0].shape[1] // n_channels
-    scaler = fit_scaler(scaling, pixels, bounded)
+    scaler = fit_scaler(scaling, pixels, bounded, communicator=communicator)
     assert isinstance(scaler, AffineScaler)
     return scaler.repeated(n_pixels)

@@ -113,7 +113,7 @@ class Source(SlicedRows):
         self.shape = (int(n), math.prod(map(int, sizes)))
         self.dtype = data.dtype
         self._data = _Mapped.of(data)
-        length = max(1, _READ_BYTES // max(1, self.shape[1] * self.dtype.itemsize))
+        length = rows_per_read(self.shape[1], self.dtype)
         chunk = _chunk_length(data)
         self.read_length = -(-length // chunk) * chunk
         self._kept: tuple[int, np.ndarray] | None = None
@@ -219,6 +219,11 @@ class _Mapped:
                 return rows[: done // self._n_bytes]
             done += n_read
         return rows
+
+
+def rows_per_read(n_values: int, dtype: np.dtype) -> int:
+    """How many rows of ``n_values`` numbers are about a megabyte."""
+    return max(1, _READ_BYTES // max(1, n_values * dtype.itemsize))
 
 
 def is_source(X: Any) -> bool:

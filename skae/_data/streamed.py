@@ -20,6 +20,7 @@ from skae._data.loaded import (
     scaled_origin,
 )
 from skae._data.scale import Scaler
+from skae._data.shards import ShardedRows, load_shard, whole
 from skae._data.sources import Source
 from skae._runtime.device import fits
 from skae._runtime.randomness import SCALING_STREAM, generator, mix, subsamples
@@ -44,7 +45,7 @@ _SCALING_VALUES = 1 << 22
 
 def block_length(X: Any, dtype: torch.dtype, n_members: int) -> int | None:
     """Rows per block, for a source that is too large to be loaded; None for other data."""
-    if not isinstance(X, Source):
+    if not isinstance(X, (Source, ShardedRows)):
         return None
     capacity = _capacity(X.shape[1], dtype, n_members)
     return None if len(X) <= 2 * capacity else max(1, min(X.read_length, capacity // _BLOCKS))
@@ -69,7 +70,7 @@ def sampled(
     """The rows of :func:`sample_rows` with their weights; all rows unchanged if there are few."""
     some = sample_rows(X.shape[0], size, length, seed, stream).numpy()
     if len(some) == X.shape[0]:
-        return X, weights
+        return whole(X), whole(weights)
     return X[some], None if weights is None else weights[some]
 
 
@@ -78,7 +79,7 @@ def scaling_sample(
 ) -> tuple[Any, np.ndarray | None]:
     """Rows and weights for a scaling that holds all rows at once; a sample if they are too many."""
     if length is None:
-        return X, weights
+        return whole(X), whole(weights)
     size = max(_SAMPLED_BLOCKS, _SCALING_VALUES // X.shape[1])
     return sampled(X, weights, size, length, seed, SCALING_STREAM)
 
@@ -254,7 +255,7 @@ class StreamedRows(Rows):
 
 def scaled_rows(
     X: Any,
-    weights: np.ndarray | None,
+    weights: Any,
     scaler: Scaler,
     dtype: torch.dtype,
     device: torch.device,
@@ -264,6 +265,8 @@ def scaled_rows(
     batch_size: int,
 ) -> Rows:
     """The rows to train on: loaded, or in blocks if a ``length`` is given."""
+    if isinstance(X, ShardedRows):
+        return load_shard(X, weights, scaler, dtype, device, keyed)
     if length is None:
         return load_rows(X, weights, scaler, dtype, device, keyed)
     return StreamedRows(X, weights, scaler, dtype, device, keyed, length, n_members, batch_size)

@@ -10,8 +10,9 @@ import torch
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from torch import nn
 
+from skae._data.shards import ShardedRows
 from skae._data.spec import InputSpec
-from skae._data.types import FloatArray, MatrixLike
+from skae._data.types import MatrixLike
 from skae._estimators.callbacks import CallbackSupportMixin, train_watched
 from skae._estimators.fitting import Prepared, prepare
 from skae._estimators.inputs import check_rows, weighted_rows
@@ -211,10 +212,10 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderParameters):
         """Rows as an array of numbers, a source or a CSR matrix, in the caller's dtype."""
         return check_rows(self, X, reset)
 
-    def _training_rows(
-        self, X: MatrixLike, sample_weight: Any, reset: bool
-    ) -> tuple[Any, FloatArray | None]:
+    def _training_rows(self, X: MatrixLike, sample_weight: Any, reset: bool) -> tuple[Any, Any]:
         """What is trained on: the rows of positive weight."""
+        if isinstance(X, ShardedRows):  # checked where each of its partitions is
+            return X, sample_weight
         return weighted_rows(self._check_X(X, reset), sample_weight)
 
     def _attributes_of(self, model: Model) -> dict[str, Any]:

@@ -13,13 +13,15 @@ from skae._anomaly.images import ImageScorer, most_images
 from skae._anomaly.rows import Scorer
 from skae._anomaly.seen import Seen
 from skae._anomaly.thresholds import Typical, just_below
-from skae._data.streamed import Blocks, sample_rows
+from skae._data.shards import communicator_of, local, whole
+from skae._data.streamed import sample_rows
 from skae._data.types import FloatArray, MatrixLike
 from skae._estimators.base import BaseAutoencoder
 from skae._estimators.fitting import Prepared
 from skae._estimators.parameters import Autos
 from skae._model.model import Batch, Coded, Model
-from skae._runtime.randomness import SCORE_STREAM, shuffled_windows
+from skae._runtime.communicator import largest
+from skae._runtime.randomness import SCORE_STREAM
 from skae._runtime.tuning import (
     CALIBRATION_ROWS,
     DETECTOR_EPOCHS,
@@ -33,7 +35,7 @@ from skae._runtime.tuning import (
     ROWS_FOR_ALL_MEMBERS,
 )
 from skae._training import auto
-from skae._training.plan import TrainingPlan
+from skae._training.feeds import trained_on
 
 
 class CalibratedDetector(BaseAutoencoder):
@@ -189,7 +191,7 @@ class CalibratedDetector(BaseAutoencoder):
         self._seeds, self.n_estimators_ = plan.seeds, len(plan.seeds)
         self.max_samples_ = plan.max_samples or n_rows
         some = self._calibration_rows(prepared.X, plan.block_length)
-        trained = _trained_on(plan, n_rows, some)
+        trained = trained_on(prepared.job.rows, plan, n_rows, some)
         self._calibrate(prepared.X, prepared.weights, some, trained)
 
     def _calibration_rows(self, X: Any, length: int | None) -> torch.Tensor:
@@ -200,14 +202,12 @@ class CalibratedDetector(BaseAutoencoder):
             n_some = min(n_some, most_images(n_features, len(self._seeds)))
         return sample_rows(n_rows, n_some, length, self._seeds[0], SCORE_STREAM)
 
-    def _calibrate(
-        self, X: Any, weights: FloatArray | None, some: torch.Tensor, trained: torch.Tensor
-    ) -> None:
+    def _calibrate(self, X: Any, weights: Any, some: torch.Tensor, trained: torch.Tensor) -> None:
         """Fit what scores latents and residuals, and the threshold.
 
         ``trained`` tells which members were trained on each of ``some`` rows.
         """
-        sample = X if len(some) == X.shape[0] else X[some.numpy()]
+        sample = whole(X) if len(some) == X.shape[0] else X[some.numpy()]
         own = np.ones(len(some)) if weights is None else weights[some.numpy()]
         shape = self._input.image_shape
         share = None if isinstance(self.contamination, str) else float(self.contamination)
@@ -219,18 +219,8 @@ class CalibratedDetector(BaseAutoencoder):
         self._span = found.span
         if share == 0 and len(some) < X.shape[0]:
             # None of all rows is flagged.
-            least = just_below(self._score_samples(X).min())
-            self.offset_ = min(self.offset_, least)
-
-
-def _trained_on(plan: TrainingPlan, n_rows: int, some: torch.Tensor) -> torch.Tensor:
-    """Which members were trained on each of some rows, (K, len(some))."""
-    n_own = plan.max_samples or n_rows
-    if plan.block_length is not None:
-        return Blocks(n_rows, plan.block_length, n_own, plan.windows).owns(some)
-    own = shuffled_windows(n_rows, n_own, plan.windows)
-    trained = torch.zeros(len(own), n_rows, dtype=torch.bool).scatter_(1, own, True)
-    return trained[:, some]
+            farthest = largest(communicator_of(X), [-self._score_samples(local(X)).min()])
+            self.offset_ = min(self.offset_, just_below(-float(farthest[0])))
 
 
 def _warn_of_other_units(span: float, usual: float) -> None:

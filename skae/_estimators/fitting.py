@@ -10,6 +10,7 @@ import torch
 from skae._data.convert import weighted_chunks
 from skae._data.loaded import Rows, load_rows
 from skae._data.scale import Scaler, fit_pixel_scaler, fit_scaler, needs_all_rows
+from skae._data.shards import communicator_of, local
 from skae._data.streamed import block_length, sampled, scaled_rows, scaling_sample
 from skae._data.types import FloatArray, MatrixLike
 from skae._model.model import Model
@@ -125,16 +126,19 @@ def _fitted_scaler(
     estimator: Any, X: Any, weights: FloatArray | None, plan: TrainingPlan, resume: bool
 ) -> Scaler:
     if resume:
-        return estimator._model.scaler.widened(weighted_chunks(X, None))
+        rows = weighted_chunks(local(X), None)
+        return estimator._model.scaler.widened(rows, communicator_of(X))
     scaling = estimator.scaling
     if needs_all_rows(scaling):
         X, weights = scaling_sample(X, weights, plan.block_length, plan.seeds[0])
-    chunks = functools.partial(weighted_chunks, X, weights)
+    chunks = functools.partial(weighted_chunks, local(X), local(weights))
     bounded, given = estimator.loss == "log_loss", estimator._input
+    communicator = communicator_of(X)
     if given.is_patch or (estimator.network in BUILDERS and scaling == "auto"):
-        return fit_pixel_scaler(scaling, chunks, bounded, given.network_shape[0])
+        n_channels = given.network_shape[0]
+        return fit_pixel_scaler(scaling, chunks, bounded, n_channels, communicator)
     autos = estimator._autos()
-    return fit_scaler(scaling, chunks, bounded, autos.scaling, autos.limited)
+    return fit_scaler(scaling, chunks, bounded, autos.scaling, autos.limited, communicator)
 
 
 def _built(

@@ -53,7 +53,7 @@ def check_useful(network: Network, rows: Rows, plan: TrainingPlan, seen: Seen) -
     suspicion; all training rows decide, since a few far out may be what the others were given
     up for.
     """
-    if _within(*_losses(network, plan, seen)):
+    if _within(*rows.total(torch.stack(_losses(network, plan, seen)))):
         return
     found, most = _all_losses(network, rows, plan)
     if seen.before is not None:
@@ -73,7 +73,7 @@ def check_useful(network: Network, rows: Rows, plan: TrainingPlan, seen: Seen) -
 def _all_losses(network: Network, rows: Rows, plan: TrainingPlan) -> tuple[Tensor, Tensor]:
     """As :func:`_losses`, of all training rows."""
     parts = [_losses(network, plan, part) for part in _training_rows(network, rows, plan)]
-    found, most = (torch.stack(column).sum(0) for column in zip(*parts, strict=True))
+    found, most = rows.total(torch.stack([torch.stack(part) for part in parts]).sum(0))
     return found, most
 
 

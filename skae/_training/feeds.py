@@ -1,15 +1,30 @@
 """The order of the training rows, and which rows are held out."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from skae._data.loaded import Rows
+from skae._data.shards import ShardRows
 from skae._data.streamed import Blocks, StreamedRows
-from skae._runtime.randomness import SPLIT_STREAM, generator, shuffled_windows
+from skae._runtime.communicator import merged
+from skae._runtime.randomness import SPLIT_STREAM, generator, mix, shuffled_windows
 from skae._training.plan import TrainingPlan
+
+
+def batch_sizes(n_rows: int, batch_size: int) -> list[int]:
+    """Rows of each batch of an epoch; a last batch of one row joins the one before it.
+
+    A single row has no variance to normalize by.
+    """
+    full, rest = divmod(n_rows, batch_size)
+    sizes = [batch_size] * full + [rest] * (rest > 0)
+    if rest == 1 and full:
+        sizes[-2:] = [batch_size + 1]
+    return sizes
 
 
 class MemoryFeed:
@@ -19,6 +34,8 @@ class MemoryFeed:
     ----------
     n_train : int
         Rows per epoch and member.
+    n_steps : int
+        Batches per epoch.
     """
 
     def __init__(self, rows: Rows, plan: TrainingPlan):
@@ -34,7 +51,12 @@ class MemoryFeed:
             order = own.gather(1, torch.stack(orders))
             self._held_out = order[:, :n_held_out].sort(1).values.to(self._device)
             self._train = order[:, n_held_out:].sort(1).values
-        self.n_train = self._train.shape[1]
+        self.n_train, self._batch_size = self._train.shape[1], plan.batch_size
+        self.n_steps = len(self.sizes(self.n_train))
+
+    def sizes(self, n_rows: int) -> list[int]:
+        """Rows of each batch of the indices that :meth:`epoch` yielded last."""
+        return batch_sizes(n_rows, self._batch_size)
 
     def epoch(self, generators: list[torch.Generator]) -> Generator[Tensor]:
         """Indices (K, m) of shuffled rows, each valid only until the next are asked for."""
@@ -64,6 +86,11 @@ class BlockFeed:
                 f"max_samples={plan.max_samples} rows were all held out. Pass more, or "
                 f"early_stopping=False."
             )
+        self.n_steps = len(self.sizes(self.n_train))
+
+    def sizes(self, n_rows: int) -> list[int]:
+        """Like :meth:`MemoryFeed.sizes`."""
+        return batch_sizes(n_rows, self._batch_size)
 
     def epoch(self, generators: list[torch.Generator]) -> Generator[Tensor]:
         """Like :meth:`MemoryFeed.epoch`; all indices but the last ones fill whole batches."""
@@ -101,10 +128,115 @@ class BlockFeed:
                         yield own.to(self._rows.device)
 
 
-def make_feed(rows: Rows, plan: TrainingPlan) -> MemoryFeed | BlockFeed:
+class ShardFeed:
+    """Feeds the rows of one process among several, each of which holds some of the partitions.
+
+    Every batch has a part of every partition. Which rows these are follows from the seed, the
+    epoch and the lengths of the partitions, and not from where the partitions are. Members leave
+    out, and hold out, rows of every partition.
+    """
+
+    def __init__(self, rows: ShardRows, plan: TrainingPlan):
+        self._rows, self._plan, self._device = rows, plan, rows.device
+        lengths = torch.from_numpy(rows.whole.lengths)
+        n_rows = int(lengths.sum())
+        # Every partition is trained on, so that no process is without rows.
+        self._n_own = _parted(lengths, plan.max_samples or n_rows).maximum(lengths.clamp(max=1))
+        self._n_held_out = torch.zeros_like(lengths)
+        if plan.early_stopping:
+            n_held_out = _n_held_out(int(self._n_own.sum()), plan)
+            self._n_held_out = _parted(self._n_own - self._n_own.clamp(max=1), n_held_out)
+        n_train = self._n_own - self._n_held_out
+        self._numbers, self.n_train = n_train.cumsum(0) - n_train, int(n_train.sum())
+        self.n_steps = len(batch_sizes(self.n_train, plan.batch_size))
+        self._sizes: list[int] = []
+        self._split = [self._split_own(place, own) for place, own in self._own()]
+
+    def _own(self) -> Iterator[tuple[int, Tensor]]:
+        """Partitions that are here, with the places (K, m) of each member's own rows of them."""
+        first = 0
+        for place in self._rows.whole.places:
+            length = int(self._rows.whole.lengths[place])
+            windows = [(_seed_of(seed, place), share) for seed, share in self._plan.windows]
+            own = shuffled_windows(length, int(self._n_own[place]), tuple(windows))
+            yield place, own + first
+            first += length
+
+    def _split_own(self, place: int, own: Tensor) -> tuple[Tensor, Tensor]:
+        """Of own rows those that are held out, and those to train on."""
+        n_held_out = int(self._n_held_out[place])
+        if n_held_out:
+            seeds = [_seed_of(seed, place) for seed in self._plan.seeds]
+            own = _shuffled(own, [generator(seed, SPLIT_STREAM) for seed in seeds])
+        return own[:, :n_held_out], own[:, n_held_out:].sort(1).values
+
+    def sizes(self, n_rows: int) -> list[int]:
+        """Like :meth:`MemoryFeed.sizes`; a batch may have none of the rows that are here."""
+        return self._sizes
+
+    def epoch(self, generators: list[torch.Generator]) -> Generator[Tensor]:
+        """Like :meth:`MemoryFeed.epoch`."""
+        seeds = [int(torch.randint(2**62, (1,), generator=rng)) for rng in generators]
+        turns = torch.randperm(self.n_steps, generator=generators[0])
+        orders, steps = [], []
+        for place, (_, train) in zip(self._rows.whole.places, self._split, strict=True):
+            own = [torch.Generator().manual_seed(_seed_of(seed, place)) for seed in seeds]
+            orders.append(_shuffled(train, own))
+            # Dealt out like cards, so that all batches are equally large.
+            numbers = torch.arange(train.shape[1]) + self._numbers[place]
+            steps.append(turns[numbers.remainder_(self.n_steps)])
+        step = torch.cat(steps)
+        self._sizes = step.bincount(minlength=self.n_steps).tolist()
+        yield torch.cat(orders, 1)[:, step.argsort(stable=True)].to(self._device)
+
+    def held_out(self) -> Generator[Tensor]:
+        """Like :meth:`MemoryFeed.held_out`."""
+        held_out = torch.cat([held_out for held_out, _ in self._split], 1)
+        if held_out.numel():
+            yield held_out.to(self._device)
+
+    def owns(self, some: Tensor) -> Tensor:
+        """Whether rows of all processes are each member's own, (K, len(some))."""
+        whole = self._rows.whole
+        own = torch.cat([own for _, own in self._own()], 1)
+        owned = torch.zeros(len(own), len(whole.local), dtype=torch.bool).scatter_(1, own, True)
+        is_here, places = whole.here(some.numpy())
+        found = np.zeros((len(own), len(some)), dtype=bool)
+        found[:, is_here] = owned.numpy()[:, places]
+        merged(whole.communicator, found)
+        return torch.from_numpy(found)
+
+
+def _parted(counts: Tensor, total: int) -> Tensor:
+    """A total parted in proportion to counts, whole numbers, whose sum it is."""
+    ends = counts.cumsum(0)
+    most = max(int(ends[-1]), 1)
+    return ends * total // most - (ends - counts) * total // most
+
+
+def _seed_of(seed: int, place: int) -> int:
+    """A seed for one partition."""
+    return int(mix(torch.tensor(place + 1), seed)) & (2**62 - 1)
+
+
+def make_feed(rows: Rows, plan: TrainingPlan) -> MemoryFeed | BlockFeed | ShardFeed:
+    if isinstance(rows, ShardRows):
+        return ShardFeed(rows, plan)
     if isinstance(rows, StreamedRows):
         return BlockFeed(rows, plan)
     return MemoryFeed(rows, plan)
+
+
+def trained_on(rows: Rows, plan: TrainingPlan, n_rows: int, some: Tensor) -> Tensor:
+    """Which members were trained on each of some of the ``n_rows`` rows, (K, len(some))."""
+    if isinstance(rows, ShardRows):
+        return ShardFeed(rows, plan).owns(some)
+    n_own = plan.max_samples or n_rows
+    if plan.block_length is not None:
+        return Blocks(n_rows, plan.block_length, n_own, plan.windows).owns(some)
+    own = shuffled_windows(n_rows, n_own, plan.windows)
+    trained = torch.zeros(len(own), n_rows, dtype=torch.bool).scatter_(1, own, True)
+    return trained[:, some]
 
 
 def _n_held_out(n: int, plan: TrainingPlan) -> int:

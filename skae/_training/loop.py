@@ -62,18 +62,6 @@ def _global_generator(
     return isolated_globals(draw_seed(plan.seeds[0] + state.n_epochs), network.device)
 
 
-def batch_sizes(n_rows: int, batch_size: int) -> list[int]:
-    """Rows of each batch of an epoch; a last batch of one row joins the one before it.
-
-    A single row has no variance to normalize by.
-    """
-    full, rest = divmod(n_rows, batch_size)
-    sizes = [batch_size] * full + [rest] * (rest > 0)
-    if rest == 1 and full:
-        sizes[-2:] = [batch_size + 1]
-    return sizes
-
-
 def _mean(parts: list[tuple[Tensor, Tensor | int]]) -> Tensor:
     """The weighted mean of means; a single mean stays the same to the bit."""
     total = sum(weight for _, weight in parts)
@@ -88,16 +76,14 @@ class _Run:
         self._feed = make_feed(rows, plan)
         gradients = torch.zeros_like(network.parameters)
         self._optimizer = self._make_optimizer(gradients)
-        sizes = batch_sizes(self._feed.n_train, plan.batch_size)
-        self._epoch_steps, self._begun = len(sizes), 0
+        self._epoch_steps, self._begun = self._feed.n_steps, 0
         self._last: _Batch | None = None
         self._before: dict[str, Tensor] | None = None
         if state.n_steps:
             self._before = {name: value.clone() for name, value in network.state().items()}
-        noise = self._make_noise()
-        self._batches = {
-            size: _Batch(network, rows, plan, gradients, noise, size) for size in set(sizes)
-        }
+        self._gradients, self._noise = gradients, self._make_noise()
+        self._batches: dict[int, _Batch] = {}
+        self._n_kept = network.spec.n_nonzero or 0
 
     def epoch(self) -> Tensor:
         """Train on all training rows once; return the mean loss of each member."""
@@ -107,18 +93,19 @@ class _Run:
         if self._network.spec.n_nonzero is not None:
             self._anneal_n_kept(self._network.spec.n_nonzero)
         self._begun = self._state.epoch * self._epoch_steps
+        self._rows.align(self._network.parameters)
         with closing(self._feed.epoch(generators)) as orders:
             parts = [self._pass(order, salts) for order in orders]
         self._state.n_epochs += 1
         self._state.epoch += 1
-        return _mean(parts)
+        return _mean(self._rows.joined(parts, self._network.n_members))
 
     def _pass(self, order: Tensor, salts: list[Tensor]) -> tuple[Tensor, Tensor | int]:
         """Train on rows in this order, (K, m); return each member's mean loss and its weight."""
         losses = torch.empty(
             order.shape, dtype=self._network.parameters.dtype, device=self._network.device
         )
-        sizes = batch_sizes(order.shape[1], self._plan.batch_size)
+        sizes = self._feed.sizes(order.shape[1])
         indices = (order, self._offsets(order, salts), losses)
         pieces = zip(*(index.split(sizes, 1) for index in indices), strict=True)
         schedule = SCHEDULES[self._plan.lr_schedule]
@@ -126,12 +113,22 @@ class _Run:
         earlier = self._state.n_steps + 1
         for done, (index, offset, loss) in enumerate(pieces):
             progress = (self._begun + done) / horizon
-            self._last = self._batches[index.shape[1]]
-            self._last.compute_gradients(index, offset, loss, progress)
+            if n_rows := index.shape[1]:
+                self._last = self._batch(n_rows)
+                self._last.compute_gradients(index, offset, loss, progress)
+            self._rows.combine(self._gradients, n_rows)
             self._optimizer.step(earlier + done, schedule(progress))
         self._begun += len(sizes)
         self._state.n_steps += len(sizes)
         return self._mean_loss(losses, order)
+
+    def _batch(self, size: int) -> "_Batch":
+        """What computes batches of one size, built when the first of them comes."""
+        if size not in self._batches:
+            given = self._network, self._rows, self._plan, self._gradients, self._noise
+            self._batches[size] = _Batch(*given, size)
+            self._batches[size].step.controls.n_kept = self._n_kept
+        return self._batches[size]
 
     def _anneal_n_kept(self, n_kept: int) -> None:
         """Keep fewer and fewer latents over the first half of the epochs.
@@ -143,8 +140,9 @@ class _Run:
         if self._plan.lr_schedule != "constant":
             progress = min(1.0, 2 * self._state.epoch / self._plan.max_epochs)
         most = self._network.spec.n_latents
+        self._n_kept = round(n_kept * (most / n_kept) ** (1.0 - progress))
         for batch in self._batches.values():
-            batch.step.controls.n_kept = round(n_kept * (most / n_kept) ** (1.0 - progress))
+            batch.step.controls.n_kept = self._n_kept
 
     def seen(self) -> Seen | None:
         """The rows of the last step, if there was one."""
@@ -154,6 +152,7 @@ class _Run:
         """Mean loss of each member on its held-out rows, if there are any."""
         with closing(self._feed.held_out()) as windows:
             parts = [self._held_out_loss(held_out) for held_out in windows]
+        parts = self._rows.joined(parts, self._network.n_members)
         return _mean(parts) if parts else None
 
     def _held_out_loss(self, held_out: Tensor) -> tuple[Tensor, Tensor | int]:

@@ -7,8 +7,7 @@ import torch
 from skae._data import sources, streamed
 from skae._data.scale import fit_scaler
 from skae._data.sources import Source
-from skae._training.feeds import BlockFeed
-from skae._training.loop import batch_sizes
+from skae._training.feeds import BlockFeed, batch_sizes
 from skae._training.plan import TrainingPlan
 
 

@@ -9,7 +9,8 @@ from skae._data.scale import AffineScaler
 from skae._networks.dense import DenseSpec
 from skae._networks.factory import initialize
 from skae._networks.modules import ModuleSpec
-from skae._training.loop import batch_sizes, train
+from skae._training.feeds import batch_sizes
+from skae._training.loop import train
 from skae._training.monitor import Monitor
 from skae._training.plan import TrainingPlan, TrainState
 from skae.exceptions import DivergenceError
