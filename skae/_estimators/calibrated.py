@@ -36,6 +36,7 @@ from skae._runtime.tuning import (
 )
 from skae._training import auto
 from skae._training.feeds import trained_on
+from skae._training.plan import TrainingPlan
 
 
 class CalibratedDetector(BaseAutoencoder):
