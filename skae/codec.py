@@ -470,6 +470,11 @@ def _decoded(estimator: Any, latents: FloatArray) -> FloatArray:
 def _rows(estimator: Any, X: Any) -> Any:
     """Rows as an array of numbers or a CSR matrix."""
     if isinstance(estimator, BaseAutoencoder):
+        if estimator._table.categories:
+            raise ValueError(
+                f"estimator={estimator!r} was fitted on a table with categories, but a codec takes "
+                f"numbers alone. Pass integers in place of text, and categorical_features=None."
+            )
         return estimator._check_X(X)
     return check_array(X, accept_sparse="csr", dtype="numeric")
 

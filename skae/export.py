@@ -94,6 +94,7 @@ def to_onnx(
     last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
     _check_estimator(estimator, last)
     check_is_fitted(last)
+    _check_numbers(last)
     _check_method(last, method)
     _check_version(opset_version)
     _check_extra()
@@ -209,6 +210,14 @@ def _check_estimator(estimator: Any, last: Any) -> None:
         f"those behind it by themselves, to_onnx(pipeline[:k], ...) and skl2onnx, and join the "
         f"graphs by onnx.compose.merge_models."
     )
+
+
+def _check_numbers(estimator: Any) -> None:
+    if estimator._table.categories:
+        raise ValueError(
+            f"estimator={estimator!r} was fitted on a table with categories, but a graph takes "
+            f"numbers alone. Fit on numbers: on one column for each value, say."
+        )
 
 
 def _check_version(version: Any) -> None:

@@ -26,7 +26,15 @@ from skae._estimators.variational import VariationalAutoencoder
 from skae._files import records
 from skae._files.codec import CodecState, codec_of, shapes_of, state_of
 from skae._files.container import Reader, write
-from skae._files.model import StoredModel, check_arrays, check_state, must, rebuilt, stored_model
+from skae._files.model import (
+    StoredModel,
+    check_arrays,
+    check_state,
+    check_table,
+    must,
+    rebuilt,
+    stored_model,
+)
 from skae._runtime.device import resolve_device
 from skae._runtime.version import __version__
 from skae.codec import LatentCodec
@@ -248,6 +256,7 @@ def _filled(
     device: str,
 ) -> BaseAutoencoder:
     state = _state(estimator, settings["fitted"], arrays)
+    check_table(state["_table"], state["n_features_in_"])
     state["_model"] = rebuilt(state["_model"], network, device)
     for attribute, value in state.items():
         setattr(estimator, attribute, value)

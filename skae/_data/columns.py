@@ -24,8 +24,12 @@ class Ranges(NamedTuple):
     whole: np.ndarray
 
     @classmethod
-    def of(cls, rows: Any) -> "Ranges":
-        """The ranges of an array or CSR matrix; NaN is left out."""
+    def of(cls, rows: Any, n_categorical: int = 0) -> "Ranges":
+        """The ranges of an array or CSR matrix; NaN is left out.
+
+        The last ``n_categorical`` columns are units of categories, whose outputs are
+        probabilities, and no whole numbers.
+        """
         low, high = np.full(rows.shape[1], np.inf), np.full(rows.shape[1], -np.inf)
         whole = np.ones(rows.shape[1], dtype=bool)
         for _, part in dense_chunks(rows):
@@ -35,12 +39,20 @@ class Ranges(NamedTuple):
             high = np.maximum(high, np.where(missing, -np.inf, part).max(axis=0))
             whole &= (missing | (part == np.rint(part))).all(axis=0)
         seen = low <= high
+        whole[len(whole) - n_categorical :] = False
         return cls(np.where(seen, low, 0.0), np.where(seen, high, 0.0), whole)
 
     def restored(self, values: np.ndarray) -> np.ndarray:
         """Values clipped to the ranges, and rounded in columns of whole numbers; float64."""
         values = np.clip(values.astype(np.float64), self.low, self.high)
         return np.where(self.whole, np.rint(values), values)
+
+    def rounded(self, values: np.ndarray) -> np.ndarray:
+        """Values clipped and rounded in columns of whole numbers alone."""
+        if not self.whole.any():
+            return values
+        whole = np.rint(np.clip(values, self.low, self.high))
+        return np.where(self.whole, whole, values).astype(values.dtype)
 
 
 @dataclass(frozen=True)
@@ -75,10 +87,10 @@ class Layout:
         """
         if self.columns is None:
             dtype = np.result_type(*{plain(name) for name in self.dtypes})
-            return _cast(values, dtype).reshape(-1, *self.shape)
+            return cast(values, dtype).reshape(-1, *self.shape)
         dtypes = self.dtypes * (len(self.columns) if len(self.dtypes) == 1 else 1)
         pairs = zip(self.columns, values.T, dtypes, strict=True)
-        series = {name: _cast(column, plain(dtype)) for name, column, dtype in pairs}
+        series = {name: cast(column, plain(dtype)) for name, column, dtype in pairs}
         if self.kind == "polars":
             import polars
 
@@ -122,7 +134,8 @@ def is_numeric(name: str) -> bool:
         return False
 
 
-def _cast(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def cast(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Numbers in a dtype: a flag is set above one half, integers are rounded and cut off."""
     if dtype.kind == "b":
         return values > 0.5
     if dtype.kind in "iu" and values.dtype.kind == "f":

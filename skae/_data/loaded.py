@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skae._data.categories import Categories, categories_of, first_units, n_columns_of, sizes_of
 from skae._data.convert import dense_chunks, missing_mask
 from skae._data.scale import Scaler
 from skae._runtime.communicator import ALONE, Communicator, total
@@ -29,13 +30,15 @@ class Rows:
     origin : Tensor of shape (n_features,)
         Zero, scaled: the value that counts as zero for noise that moves pixels.
     observed_share : float
-        Share of the cells that are not missing.
+        Share of the cells that are not missing; a category is one cell.
     device : torch.device
         Device of the batches.
     bounds : tuple of two Tensors (1 or K, 1, n_features), or None
         Smallest and largest value of each feature, if outputs are to stay within them.
     n_rows : int or None
         Rows of one member, if ``values`` holds the rows of several, one after another.
+    categories : Categories or None
+        Those at the end of the rows, if there are any.
     """
 
     values: Tensor
@@ -46,6 +49,13 @@ class Rows:
     device: torch.device
     bounds: tuple[Tensor, Tensor] | None = None
     n_rows: int | None = None
+    categories: Categories | None = None
+
+    @property
+    def n_columns(self) -> int:
+        """Cells of a row; a category is one."""
+        sizes = () if self.categories is None else self.categories.sizes
+        return n_columns_of(sizes, self.values.shape[1])
 
     @property
     def has_missing(self) -> bool:
@@ -117,17 +127,18 @@ def load_rows(
     values = torch.from_numpy(X) if as_they_are else torch.empty(n, n_features, dtype=dtype)
     keys = np.empty(n, dtype=np.int64) if keyed else None
     array, n_missing = values.numpy(), 0
+    sizes = sizes_of(scaler)
     for part, rows in dense_chunks(X):
         if not as_they_are:
             scaler.transform(rows, array[part])
-        n_missing += n_missing_of(rows)
+        n_missing += n_missing_of(rows, sizes)
         if keys is not None:
             keys[part] = content_keys(rows)
     on_device = fits(device, values.nbytes)
     if weights is not None:
         weight, count = total(communicator, [weights.sum(), float(n)])
         weights = weights / (weight / count)
-    n_missing, n_cells = total(communicator, [n_missing, values.numel()])
+    n_missing, n_cells = total(communicator, [n_missing, n * n_columns_of(sizes, n_features)])
     return Rows(
         values.to(device) if on_device else values,
         None if weights is None else torch.as_tensor(weights, dtype=dtype).to(device),
@@ -136,6 +147,7 @@ def load_rows(
         observed_share(int(n_missing), int(n_cells)),
         device,
         scaled_bounds(scaler, dtype, device),
+        categories=categories_of(scaler, dtype, device),
     )
 
 
@@ -170,10 +182,12 @@ def within(outputs: Tensor, bounds: tuple[Tensor, Tensor] | None) -> Tensor:
     return outputs if bounds is None else outputs.clamp(*bounds)
 
 
-def n_missing_of(rows: np.ndarray) -> int:
-    """Number of missing cells."""
+def n_missing_of(rows: np.ndarray, sizes: tuple[int, ...] = ()) -> int:
+    """Number of missing cells; each category at the end, of these sizes, is one."""
     missing = missing_mask(rows)
-    return 0 if missing is None else int(missing.sum())
+    if missing is None:
+        return 0
+    return int((missing[:, first_units(sizes, rows.shape[1])] if sizes else missing).sum())
 
 
 def observed_share(n_missing: int, n_cells: int) -> float:

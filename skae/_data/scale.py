@@ -31,12 +31,15 @@ class AffineScaler:
         The scaling that was chosen.
     limits : tuple of float or None
         Smallest and largest value of features that look like pixels, in their units.
+    sizes : tuple of int
+        Features of each category; those of categories come last.
     """
 
     center: np.ndarray
     scale: np.ndarray
     name: str
     limits: tuple[float, float] | None = None
+    sizes: tuple[int, ...] = ()
 
     def bounds(self) -> np.ndarray | None:
         """The scaled limits of each feature, (2, n_features), if there are any."""

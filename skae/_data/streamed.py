@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skae._data.categories import categories_of, n_columns_of, sizes_of
 from skae._data.convert import dense_chunks, dense_rows
 from skae._data.loaded import (
     Rows,
@@ -156,17 +157,18 @@ class StreamedRows(Rows):
         batch_size: int,
     ):
         n, n_features = X.shape
-        n_missing = 0
+        n_missing, sizes = 0, sizes_of(scaler)
         if X.dtype.kind == "f":
-            n_missing = sum(n_missing_of(rows) for _, rows in dense_chunks(X))
+            n_missing = sum(n_missing_of(rows, sizes) for _, rows in dense_chunks(X))
         super().__init__(
             torch.empty(0, n_features, dtype=dtype),
             None,
             None,
             scaled_origin(scaler, n_features, dtype).to(device),
-            observed_share(n_missing, n * n_features),
+            observed_share(n_missing, n * n_columns_of(sizes, n_features)),
             device,
             scaled_bounds(scaler, dtype, device),
+            categories=categories_of(scaler, dtype, device),
         )
         self._X, self._scaler, self._length = X, scaler, length
         self._weights = None if weights is None else weights / weights.mean()

@@ -12,6 +12,7 @@ from torch import nn
 
 from skae._data.shards import ShardedRows
 from skae._data.spec import InputSpec
+from skae._data.table import Table
 from skae._data.types import MatrixLike
 from skae._estimators.callbacks import CallbackSupportMixin, train_watched
 from skae._estimators.fitting import Prepared, prepare
@@ -61,6 +62,7 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderParameters):
         "validation_loss_curve_": list[float] | None,
         "best_loss_": float,
         "_input": InputSpec,
+        "_table": Table,
         "_model": Model,
         "_train_state": SavedState,
         "_sklearn_output_config": dict[str, str],
@@ -70,6 +72,7 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderParameters):
     n_features_in_: int
     loss_curve_: list[float]
     validation_loss_curve_: list[float] | None
+    _table: Table
     _model: Model
     _train_state: SavedState
 
@@ -220,7 +223,7 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderParameters):
 
     def _attributes_of(self, model: Model) -> dict[str, Any]:
         """Fitted attributes of an estimator that could predict with this model now."""
-        names = ("n_features_in_", "feature_names_in_", "_input")
+        names = ("n_features_in_", "feature_names_in_", "_input", "_table")
         return {name: getattr(self, name) for name in names if hasattr(self, name)} | {
             "_model": copy.deepcopy(model),
             "n_components_": self._n_latents(model.n_features),

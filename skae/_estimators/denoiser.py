@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
-from skae._data.convert import as_rows, check_not_infinite, from_caller, image_shape_of
+from skae._data.convert import from_caller, image_shape_of
 from skae._data.spec import sizes_of
 from skae._data.types import (
     Auto,
@@ -20,8 +19,8 @@ from skae._data.types import (
     Output,
     RandomState,
 )
+from skae._estimators.filling import impute
 from skae._estimators.inputs import check_image_array, check_pixels, weighted_rows
-from skae._estimators.output import like_input
 from skae._estimators.sklearn_private import Interval, StrOptions
 from skae._estimators.transformer import AutoencoderTransformer
 from skae._images.patches import draw_patches
@@ -78,6 +77,13 @@ class DenoisingAutoencoder(AutoencoderTransformer):
     image_shape : tuple of int, default=None
         ``(height, width)`` or ``(height, width, channels)`` of the image that each row holds, for a
         ``network`` or a noise that needs images. An array of images has its shape by itself.
+    categorical_features : array-like of {bool, int, str} or "from_dtype" or None, \
+            default="from_dtype"
+        Columns that are categories: a mask, indices or names. "from_dtype" takes those of a data
+        frame that are of a categorical dtype or hold text; of an array it takes none, as None does
+        of anything. Inside, a category is one unit for each of its values (at most 255: the rarest
+        ones share one), and its loss is the cross-entropy of the values; outside, it is one column,
+        that counts once. Values that the fit has not seen count as missing.
     activation : {"relu", "tanh", "logistic", "elu", "gelu", "silu"}, default="silu"
         Activation of the hidden layers.
     loss : {"squared_error", "absolute_error", "huber", "log_loss"}, default="squared_error"
@@ -231,6 +237,7 @@ class DenoisingAutoencoder(AutoencoderTransformer):
         hidden_layer_sizes: ArrayLike | Auto = "auto",
         network: str | NetworkBuilder = "auto",
         image_shape: tuple[int, ...] | None = None,
+        categorical_features: ArrayLike | str | None = "from_dtype",
         activation: str = "silu",
         loss: str = "squared_error",
         scaling: Any = "auto",
@@ -263,6 +270,7 @@ class DenoisingAutoencoder(AutoencoderTransformer):
             hidden_layer_sizes=hidden_layer_sizes,
             network=network,
             image_shape=image_shape,
+            categorical_features=categorical_features,
             activation=activation,
             loss=loss,
             scaling=scaling,
@@ -346,8 +354,7 @@ class DenoisingAutoencoder(AutoencoderTransformer):
             If ``X`` has other columns than the training rows or holds infinite values.
         """
         check_is_fitted(self)
-        X = from_caller(X)
-        return like_input(self, self._filled(self._values(X)), X)
+        return impute(self, from_caller(X))
 
     def inpaint(self, X: MatrixLike, mask: ArrayLike) -> Output:
         """Replace the cells under a mask, and leave the others as they are.
@@ -376,36 +383,7 @@ class DenoisingAutoencoder(AutoencoderTransformer):
             the training rows, or holds infinite values.
         """
         check_is_fitted(self)
-        X, mask = from_caller(X), np.asarray(from_caller(mask, "mask"))
-        values = self._values(X)
-        values = values.astype(np.result_type(values, np.float32))
-        if mask.dtype != bool or mask.shape not in (values.shape, values.shape[:3]):
-            raise ValueError(
-                f"mask must be boolean and of X's shape {values.shape}, got {mask.dtype} of shape "
-                f"{mask.shape}."
-            )
-        values[mask] = np.nan
-        return like_input(self, self._filled(values), X)
-
-    def _values(self, X: MatrixLike) -> Any:
-        """All values at once, dense, in the caller's shape; a ValueError if one is infinite."""
-        shape = image_shape_of(X)
-        if shape is not None and self._input.is_patch:
-            values = np.asarray(check_image_array(X)[:])
-        else:
-            rows = self._check_X(X)
-            values = rows.toarray() if sparse.issparse(rows) else np.asarray(rows[:])
-        check_not_infinite(values)
-        return values if shape is None else values.reshape(-1, *shape)
-
-    def _filled(self, values: Any) -> Any:
-        if values.dtype.kind != "f" or not (missing := np.isnan(values)).any():
-            return values.copy()
-        if values.ndim > 2 and self._input.is_patch:
-            rebuilt = restore_images(self._model, values, self._input)
-        else:
-            rebuilt = self._model.reconstruct(as_rows(values)).reshape(values.shape)
-        return np.where(missing, rebuilt, values).astype(values.dtype)
+        return impute(self, from_caller(X), np.asarray(from_caller(mask, "mask")))
 
     def _training_rows(
         self, X: MatrixLike, sample_weight: Any, reset: bool

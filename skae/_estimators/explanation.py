@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from skae._data.convert import dense_rows, from_caller, like_caller
+from skae._data.convert import dense_rows, from_caller
 from skae._data.types import FloatArray, MatrixLike, Output
 from skae._estimators.calibrated import CalibratedDetector
-from skae._estimators.output import feature_names
+from skae._estimators.output import contributions_like_input, feature_names, like_input
 from skae._model.model import Coded
 
 
@@ -44,7 +44,7 @@ class ExplainingDetector(CalibratedDetector):
         X, scorer = from_caller(X), self._scorer
         shares = _loss_shares if scorer is None else scorer.contributions
         contributions = self._map(self._check_X(X), shares)
-        return like_caller(contributions, X, getattr(self, "feature_names_in_", None))
+        return contributions_like_input(self, contributions, X)
 
     def reconstruct(self, X: MatrixLike) -> Output:
         """Return what the autoencoders expect in place of each row.
@@ -69,8 +69,7 @@ class ExplainingDetector(CalibratedDetector):
         """
         check_is_fitted(self)
         X = from_caller(X)
-        names = getattr(self, "feature_names_in_", None)
-        return like_caller(self._expected(self._check_X(X)), X, names)
+        return like_input(self, self._expected(self._check_X(X)), X)
 
     def explain(self, X: MatrixLike) -> Output:
         """Return why one row is unusual: each feature's value, what is expected, its part.
@@ -103,9 +102,12 @@ class ExplainingDetector(CalibratedDetector):
                 f"X has {rows.shape[0]} rows, but one row is explained. Pass X[[i]] of an array, "
                 f"or X.iloc[[i]] of a DataFrame."
             )
+        value, expected = dense_rows(rows, slice(0, 1)), self._expected(rows)
+        if self._table.categories:
+            value, expected = self._table.array(value), self._table.array(expected)
         parts = {
-            "value": dense_rows(rows, slice(0, 1))[0],
-            "expected": self._expected(rows)[0],
+            "value": value[0],
+            "expected": expected[0],
             "contribution": np.asarray(self.feature_contributions(X)).reshape(-1),
         }
         frame = pandas.DataFrame(parts, index=feature_names(self))

@@ -2,14 +2,16 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable, Iterable
 from numbers import Integral
 from typing import Any
 
 import torch
 
+from skae._data.categories import shares_of, with_categories
 from skae._data.convert import weighted_chunks
 from skae._data.loaded import Rows, load_rows
-from skae._data.scale import Scaler, fit_pixel_scaler, fit_scaler, needs_all_rows
+from skae._data.scale import Scaler, TransformerScaler, fit_pixel_scaler, fit_scaler, needs_all_rows
 from skae._data.shards import communicator_of, local
 from skae._data.streamed import block_length, sampled, scaled_rows, scaling_sample
 from skae._data.types import FloatArray, MatrixLike
@@ -17,7 +19,7 @@ from skae._model.model import Model
 from skae._networks.conv import BUILDERS
 from skae._networks.dense import DenseNetwork
 from skae._networks.factory import Network, Spec, as_dtype, copied, differences, initialize
-from skae._networks.principal import start_as_pca
+from skae._networks.principal import start_as_pca, start_as_shares
 from skae._runtime.device import computing, resolve_device, resolve_precision, trains_exactly
 from skae._runtime.randomness import START_STREAM
 from skae._runtime.tuning import START_ROWS
@@ -132,6 +134,8 @@ def _fitted_scaler(
     if needs_all_rows(scaling):
         X, weights = scaling_sample(X, weights, plan.block_length, plan.seeds[0])
     chunks = functools.partial(weighted_chunks, local(X), local(weights))
+    if estimator._table.categories:
+        return _mixed_scaler(estimator, chunks)
     bounded, given = estimator.loss == "log_loss", estimator._input
     communicator = communicator_of(X)
     if given.is_patch or (estimator.network in BUILDERS and scaling == "auto"):
@@ -139,6 +143,25 @@ def _fitted_scaler(
         return fit_pixel_scaler(scaling, chunks, bounded, n_channels, communicator)
     autos = estimator._autos()
     return fit_scaler(scaling, chunks, bounded, autos.scaling, autos.limited, communicator)
+
+
+def _mixed_scaler(estimator: Any, chunks: Callable[[], Iterable[Any]]) -> Scaler:
+    """A scaler of numbers and of categories after them."""
+    scaling, sizes = estimator.scaling, estimator._table.sizes
+    n_units = sum(sizes)
+    if scaling is not None and not isinstance(scaling, str):
+        raise ValueError(
+            f"scaling={scaling!r} scales numbers, but X has categories too. Pass one of the named "
+            f"scalings, or put it ahead, in a ColumnTransformer."
+        )
+    bounded = estimator.loss == "log_loss"
+    if scaling == "auto":
+        scaling = "minmax" if bounded else estimator._autos().scaling
+    numbers: Scaler | None = None
+    if estimator._table.numbers:
+        numbers = fit_scaler(scaling, lambda: ((x[:, :-n_units], w) for x, w in chunks()), bounded)
+    assert not isinstance(numbers, TransformerScaler)
+    return with_categories(numbers, shares_of(chunks(), n_units), sizes, scaling == "mixed")
 
 
 def _built(
@@ -163,6 +186,9 @@ def _built(
         _check_targets(estimator, rows)
         if setting.starts_as_pca:
             _start_as_pca(network, X, weights, scaler, plan)
+        if rows.categories is not None and isinstance(network, DenseNetwork):
+            _, center, scale = rows.categories
+            start_as_shares(network, center, scale)
     return Job(network, rows, plan, state, Monitor(plan, network))
 
 
@@ -191,9 +217,10 @@ def _start_as_pca(
 
 
 def _check_targets(estimator: Any, rows: Rows) -> None:
-    if estimator.loss != "log_loss":
+    n_numbers = len(estimator._table.numbers) if rows.categories else len(rows.origin)
+    if estimator.loss != "log_loss" or n_numbers == 0:
         return
-    low, high = rows.low_and_high()
+    low, high = (bound[:n_numbers] for bound in rows.low_and_high())
     if float(low.min()) < 0.0 or float(high.max()) > 1.0 + 1e-6:
         raise ValueError(
             f"loss='log_loss' needs values in [0, 1]; scaled by scaling={estimator.scaling!r} they "

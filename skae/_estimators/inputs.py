@@ -8,10 +8,16 @@ import numpy as np
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from skae._data.convert import as_rows, dense_chunks, from_caller, image_shape_of
+from skae._data.frames import columns_of
+from skae._data.kinds import categorical_columns, check_kinds
 from skae._data.sources import source_of
 from skae._data.spec import InputSpec, with_channels
+from skae._data.table import Table
 from skae._data.types import FloatArray, MatrixLike
 from skae._estimators.sklearn_private import check_sample_weight
+
+# How arrays of numbers are checked.
+_NUMBERS: dict[str, Any] = {"dtype": "numeric", "ensure_all_finite": False}
 
 
 def check_rows(estimator: Any, X: MatrixLike, reset: bool = False) -> Any:
@@ -21,24 +27,58 @@ def check_rows(estimator: Any, X: MatrixLike, reset: bool = False) -> Any:
     """
     X = from_caller(X)
     if (source := source_of(X)) is None:
-        return _check_array(estimator, X, reset)
-    _check_array(estimator, np.asarray(X[:1]), reset)  # scikit-learn would read all of it.
-    return source
+        rows = _check_array(estimator, X, reset)
+    else:
+        _check_of_numbers(estimator)
+        _check_array(estimator, np.asarray(X[:1]), reset)  # scikit-learn would read all of it.
+        rows = source
+    if reset:
+        estimator._table = estimator._table.of_rows(rows)
+    return rows
+
+
+def _check_of_numbers(estimator: Any) -> None:
+    """Refuse categories in what is read by slices: they are not known before all is read."""
+    given = estimator.categorical_features
+    if given is not None and not isinstance(given, str):
+        raise ValueError(
+            f"categorical_features={given!r} needs rows in memory, but X is a file. Pass "
+            f"np.asarray(X), or one column for each value."
+        )
 
 
 def _check_array(estimator: Any, X: MatrixLike, reset: bool) -> Any:
     if not reset:
         _check_not_single(estimator._input, X)
     shape = image_shape_of(X)
+    if reset:
+        estimator._table = _table_of(X, estimator.categorical_features)
     if shape is not None:
         return _check_images(estimator, X, shape, reset)
-    rows = validate_data(
-        estimator, X, reset=reset, accept_sparse="csr", dtype="numeric", ensure_all_finite=False
-    )
+    if estimator._table.categories:
+        rows = _check_mixed(estimator, X, reset)
+    else:
+        options: dict[str, Any] = {"accept_sparse": "csr", **_NUMBERS}
+        rows = validate_data(estimator, X, reset=reset, **options)
     if reset:
         estimator._input = InputSpec(rows.shape[1], estimator._given_shape())
     # scikit-learn converts objects, but not those of a polars frame with text in it.
     return rows.astype(np.float64) if rows.dtype.kind == "O" else rows
+
+
+def _table_of(X: MatrixLike, categorical_features: Any) -> Table:
+    """What the columns are, by their dtypes and by what the caller says."""
+    columns = categorical_columns(X, categorical_features)
+    check_kinds(X, columns)
+    return Table.of(X, columns)
+
+
+def _check_mixed(estimator: Any, X: MatrixLike, reset: bool) -> Any:
+    """Rows of a table with categories."""
+    validate_data(estimator, X, reset=reset, skip_check_array=True)
+    table = estimator._table
+    numbers = check_array(columns_of(X, table.numbers), ensure_min_features=0, **_NUMBERS)
+    return table.encoded(X, numbers.astype(np.float64))
 
 
 def _check_not_single(given: InputSpec, X: MatrixLike) -> None:

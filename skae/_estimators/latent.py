@@ -123,6 +123,11 @@ class LatentAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sampl
         X = from_caller(X)
         if out is None:
             return like_input(self, self._rebuilt(X), X)
+        if self._table.categories:
+            raise ValueError(
+                "out takes numbers alone, but the training rows had categories. Pass X in parts, "
+                "and leave out=None."
+            )
         check_out(out, tuple(np.shape(X)))
         return self._rebuilt(X, out)
 

@@ -60,6 +60,7 @@ class AutoencoderParameters(BaseEstimator):
         ],
         "network": [StrOptions({"auto", "mlp", "conv"}), callable],
         "image_shape": [None, "array-like"],
+        "categorical_features": [StrOptions({"from_dtype"}), "array-like", None],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "loss": [StrOptions(set(LOSSES))],
         "scaling": [
@@ -97,6 +98,7 @@ class AutoencoderParameters(BaseEstimator):
         hidden_layer_sizes: Any = "auto",
         network: Any = "auto",
         image_shape: Any = None,
+        categorical_features: Any = "from_dtype",
         activation: str = "silu",
         loss: str = "squared_error",
         scaling: Any = "auto",
@@ -124,6 +126,7 @@ class AutoencoderParameters(BaseEstimator):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.network = network
         self.image_shape = image_shape
+        self.categorical_features = categorical_features
         self.activation = activation
         self.loss = loss
         self.scaling = scaling

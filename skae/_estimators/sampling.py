@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
-from skae._data.columns import Ranges, dtypes_of
+from skae._data.columns import Ranges
 from skae._data.streamed import block_length, sampled
 from skae._data.types import FloatArray, MatrixLike, Output, RandomState
 from skae._estimators.base import BaseAutoencoder
@@ -28,7 +28,6 @@ class SamplingAutoencoder(BaseAutoencoder):
         **BaseAutoencoder._fitted_types,
         "_density": Mixture | None,
         "_ranges": Ranges,
-        "_dtypes": np.ndarray,
     }
 
     latent_density: Any
@@ -162,12 +161,6 @@ class SamplingAutoencoder(BaseAutoencoder):
         self._settle()
         return cast(dict[str, Any], super().__getstate__())
 
-    def _check_X(self, X: MatrixLike, reset: bool = False) -> Any:
-        rows = super()._check_X(X, reset)
-        if reset:
-            self._dtypes = np.array(dtypes_of(X, rows), dtype=object)
-        return rows
-
     def _keep(self, prepared: Prepared, append: bool = False) -> None:
         super()._keep(prepared, append)
         self._choose_latents(prepared)
@@ -181,7 +174,7 @@ class SamplingAutoencoder(BaseAutoencoder):
         X, weights = sampled(X, weights, DENSITY_ROWS, length, seed, DENSITY_STREAM)
         kind = self.latent_density
         kind = kind if isinstance(kind, str) else clone(kind)
-        self._density, self._ranges = None, Ranges.of(X)
+        self._density, self._ranges = None, Ranges.of(X, sum(self._table.sizes))
         if self._has_bottleneck():
             arguments = kind, self._model.encode(X), weights, seed
             self._density = Pending(functools.partial(fit_density, *arguments))
@@ -198,7 +191,7 @@ class SamplingAutoencoder(BaseAutoencoder):
 
     def _restored(self, decoded: np.ndarray) -> Output:
         """Decoded rows as rows like those in the training."""
-        return like_training_rows(self, self._ranges, self._dtypes, decoded)
+        return like_training_rows(self, self._ranges, decoded)
 
 
 def _count(name: str, value: Any, least: int) -> int:

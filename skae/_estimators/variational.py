@@ -65,6 +65,13 @@ class VariationalAutoencoder(LatentAutoencoder):
     image_shape : tuple of int, default=None
         ``(height, width)`` or ``(height, width, channels)`` of the image that each row holds, for a
         ``network`` or a noise that needs images. An array of images has its shape by itself.
+    categorical_features : array-like of {bool, int, str} or "from_dtype" or None, \
+            default="from_dtype"
+        Columns that are categories: a mask, indices or names. "from_dtype" takes those of a data
+        frame that are of a categorical dtype or hold text; of an array it takes none, as None does
+        of anything. Inside, a category is one unit for each of its values (at most 255: the rarest
+        ones share one), and its loss is the cross-entropy of the values; outside, it is one column,
+        that counts once. Values that the fit has not seen count as missing.
     activation : {"relu", "tanh", "logistic", "elu", "gelu", "silu"}, default="silu"
         Activation of the hidden layers.
     loss : {"squared_error", "absolute_error", "huber", "log_loss"}, default="squared_error"
@@ -212,6 +219,7 @@ class VariationalAutoencoder(LatentAutoencoder):
         hidden_layer_sizes: ArrayLike | Auto = "auto",
         network: str | NetworkBuilder = "auto",
         image_shape: tuple[int, ...] | None = None,
+        categorical_features: ArrayLike | str | None = "from_dtype",
         activation: str = "silu",
         loss: str = "squared_error",
         scaling: Any = "auto",
@@ -242,6 +250,7 @@ class VariationalAutoencoder(LatentAutoencoder):
             hidden_layer_sizes=hidden_layer_sizes,
             network=network,
             image_shape=image_shape,
+            categorical_features=categorical_features,
             activation=activation,
             loss=loss,
             scaling=scaling,

@@ -15,6 +15,7 @@ from skae._anomaly.seen import Seen
 from skae._data.columns import Ranges, is_numeric
 from skae._data.scale import AffineScaler
 from skae._data.spec import InputSpec
+from skae._data.table import MOST_VALUES, Category, Table
 from skae._data.types import NetworkBuilder
 from skae._model.density import Mixture
 from skae._model.model import Model
@@ -102,7 +103,8 @@ def check_state(state: dict[str, Any], network: NetworkBuilder | None) -> None:
     model, n_features = state["_model"], state["n_features_in_"]
     _check_given(model, network)
     _check_settings(vars(model["spec"]) | {"loss": model["loss"]})
-    _check_input(state["_input"], model, n_features)
+    check_table(state["_table"], n_features)
+    _check_input(state["_input"], model, state["_table"])
     n_latents, n_members = _check_network(model, network)
     must(state["n_components_"] == n_latents, f"n_components_ must be {n_latents}")
     if "feature_names_in_" in state:
@@ -112,7 +114,7 @@ def check_state(state: dict[str, Any], network: NetworkBuilder | None) -> None:
         check_arrays(state, {"explained_variance_ratio_": (n_latents,)})
     if "_ranges" in state:
         _check_density(state["_density"], n_latents)
-        _check_columns(state["_ranges"], state["_dtypes"], n_features)
+        _check_ranges(state["_ranges"], state["_table"].width)
     weights = model["arrays"]["parameters"]
     if "_train_state" in state:
         moments = state["_train_state"]["moments"]
@@ -128,7 +130,8 @@ def check_state(state: dict[str, Any], network: NetworkBuilder | None) -> None:
         if isinstance(scorer, ImageScorer):
             _check_image_scorer(scorer, state["_input"], n_latents, n_members)
             scorer = scorer.rows
-        _check_scorer(scorer, n_features, n_latents + n_features, n_members)
+        width = state["_table"].width
+        _check_scorer(scorer, width, n_latents + width, n_members)
 
 
 def _check_given(model: dict[str, Any], network: NetworkBuilder | None) -> None:
@@ -157,10 +160,12 @@ def _check_settings(settings: dict[str, Any]) -> None:
             must(len(sizes) <= _MOST_SIZES, f"{name} has more than {_MOST_SIZES} entries")
 
 
-def _check_input(given: InputSpec, model: dict[str, Any], n_features: int) -> None:
+def _check_input(given: InputSpec, model: dict[str, Any], table: Table) -> None:
     """Check that all parts have the same number of features as the scaler's arrays."""
+    n_features = table.width
     agree = {n_features, model["n_features"], given.n_features}
     must(len(agree) == 1 and n_features > 0, "the number of features differs between its parts")
+    must(model["scaler"].sizes == table.sizes, "the categories of its parts differ")
     check_arrays(vars(model["scaler"]), {"center": (n_features,), "scale": (n_features,)})
     must(given.image_shape is not None or not given.is_patch, "patches need an image_shape")
     spec = model["spec"]
@@ -251,11 +256,34 @@ def _check_density(density: Mixture | None, n_latents: int) -> None:
     must(n > 0, "the density has no component")
 
 
-def _check_columns(ranges: Ranges, dtypes: np.ndarray, n_features: int) -> None:
-    check_arrays(ranges._asdict(), {"low": (n_features,), "high": (n_features,)})
-    check_arrays(ranges._asdict(), {"whole": (n_features,)}, kinds="b")
-    known = dtypes.dtype == object and all(is_numeric(name) for name in dtypes)
-    must(known and len(dtypes) in (1, n_features), "the columns' dtypes must be one each")
+def _check_ranges(ranges: Ranges, width: int) -> None:
+    check_arrays(ranges._asdict(), {"low": (width,), "high": (width,)})
+    check_arrays(ranges._asdict(), {"whole": (width,)}, kinds="b")
+
+
+def check_table(table: Table, n_features: int) -> None:
+    """Raise ValueError unless each column has a dtype, and each value of a category a unit."""
+    must(table.library in ("numpy", "pandas", "polars"), f"library={table.library!r} is unknown")
+    must(table.n_columns == n_features, "the columns' number differs")
+    names = table.dtypes
+    fits = names.dtype == object and len(names) in (1, n_features)
+    must(fits, "the columns' dtypes must be one each")
+    columns = [category.column for category in table.categories]
+    must(columns == sorted(set(columns)), "the categories are not in order")
+    must(all(column < n_features for column in columns), "a category is of no column")
+    must(all(is_numeric(table.dtype(i)) for i in table.numbers), "a dtype of numbers is unknown")
+    for category in table.categories:
+        _check_category(category)
+
+
+def _check_category(category: Category) -> None:
+    parts, n = category._asdict(), len(category.values)
+    check_arrays(parts, {"values": (n,)}, kinds="biufO")
+    check_arrays(parts, {"units": (n,), "shown": (category.n_units,)}, kinds="i")
+    must(0 < category.n_units <= MOST_VALUES, "a category has too many units")
+    units, shown = category.units, category.shown
+    fits = ((units >= -1) & (units < len(shown))).all() and ((shown >= -1) & (shown < n)).all()
+    must(bool(fits), "a value of a category has no unit")
 
 
 def check_arrays(arrays: Any, shapes: dict[str, tuple[int, ...]], kinds: str = "f") -> None:

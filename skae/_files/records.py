@@ -41,6 +41,8 @@ def encode(declared: Any, value: Any, path: str, arrays: Arrays) -> Any:
         return _encode_union(declared, value, path, arrays)
     if declared in (np.ndarray, list[float]):
         if isinstance(value, np.ndarray) and value.dtype == object:
+            if not all(isinstance(item, str) for item in value):
+                raise ValueError(_NO_CODE.format(path=path, value=value))
             return [str(item) for item in value]
         arrays[path] = np.asarray(value, dtype=float if type(value) is list else None)
         return None

@@ -8,7 +8,6 @@ from torch import Tensor
 from skae._model.model import Batch, Coded, Model, padded
 from skae._networks.latents import divergence, drawn
 from skae._runtime.randomness import spread_normal
-from skae._training.losses import LOSSES
 
 
 def evidence_bounds(model: Model, X: Any, beta: float, n_draws: int = 32) -> np.ndarray:
@@ -16,7 +15,7 @@ def evidence_bounds(model: Model, X: Any, beta: float, n_draws: int = 32) -> np.
 
     The draws are the same for every row and call.
     """
-    loss, network = LOSSES[model.loss], model.network
+    loss, network = model.cell_loss(), model.network
 
     def row_bounds(batch: Batch) -> Tensor:
         n, posterior = len(batch.values), network.posterior(padded(batch.values))

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from skae._data.categories import categories_of, first_units, n_columns_of, sizes_of
 from skae._data.convert import dense_chunks
 from skae._data.loaded import scaled_bounds, within
 from skae._data.scale import AffineScaler, Scaler
 from skae._networks.factory import Network, arrays_of, restore
 from skae._runtime.device import computing, device_or_cpu
-from skae._training.losses import LOSSES
+from skae._training.losses import Loss, loss_of
 
 # Products of one or a few rows take other kernels, with other rounding. Filled up
 # to whole blocks, a row's result has the same bits in any batch.
@@ -93,6 +94,16 @@ class Model:
     def dtype(self) -> torch.dtype:
         return self.network.parameters.dtype
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Features of each category at the end of a row."""
+        return sizes_of(self.scaler)
+
+    @property
+    def n_columns(self) -> int:
+        """Cells of a row; a category is one."""
+        return n_columns_of(self.sizes, self.n_features)
+
     def encode(self, X: Any, out: Any = None) -> Any:
         """Latents (n, n_components)."""
         return self.map(X, lambda batch: self.codes_of(batch)[0], out=out)
@@ -129,7 +140,11 @@ class Model:
 
     def rows_of(self, codes: Tensor) -> Tensor:
         """The outputs as rows in the scaled space: through the loss's link."""
-        return LOSSES[self.loss].link(self.outputs_of(codes))
+        return self.cell_loss().link(self.outputs_of(codes))
+
+    def cell_loss(self) -> Loss:
+        """The loss of each cell."""
+        return loss_of(self.loss, categories_of(self.scaler, self.dtype, self.network.device))
 
     def flops(self, X: Any) -> float:
         """Operations of a batch, by which the number of threads is chosen."""
@@ -217,7 +232,7 @@ class Coded:
         known: Known | None = None,
     ):
         self._model, self.batch, self._known = model, batch, known
-        self._loss = LOSSES[model.loss]
+        self._loss = model.cell_loss()
         if codes is not None:
             self.codes = codes
 
@@ -238,10 +253,12 @@ class Coded:
 
     @cached_property
     def n_observed(self) -> Tensor | float:
-        """Observed cells of each row, (n, 1)."""
-        observed = self.batch.observed
+        """Observed cells of each row, (n, 1); a category is one."""
+        observed, sizes = self.batch.observed, self._model.sizes
         if observed is None:
-            return float(self._model.n_features)
+            return float(self._model.n_columns)
+        if sizes:
+            observed = observed[:, first_units(sizes, self._model.n_features)]
         return observed.sum(-1, keepdim=True).clamp(min=1).to(self.outputs.dtype)
 
     @cached_property
@@ -289,7 +306,7 @@ class Coded:
         """
         residuals, observed = self.rows - self.batch.values, self.batch.observed
         if observed is not None:
-            residuals = residuals * observed * (self._model.n_features / self.n_observed) ** 0.5
+            residuals = residuals * observed * (self._model.n_columns / self.n_observed) ** 0.5
         return _finite_float64(torch.cat([self.codes, residuals], -1))
 
     @cached_property

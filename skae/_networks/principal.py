@@ -14,7 +14,12 @@ from torch import Tensor
 from skae._networks.dense import DenseNetwork, DenseSpec
 from skae._runtime.device import computing
 from skae._runtime.randomness import WEIGHTS_STREAM, generator
-from skae._runtime.tuning import AXES_THAT_MAY_FILL_A_LAYER, UNITS_BESIDE_PCA
+from skae._runtime.tuning import (
+    AXES_THAT_MAY_FILL_A_LAYER,
+    DAMPED_SHARE,
+    LEAST_SHARE,
+    UNITS_BESIDE_PCA,
+)
 
 # Activations with f(x) - f(-x) = x.
 _PASSING = ("relu", "silu", "gelu")
@@ -135,3 +140,17 @@ def _pass(weight: Tensor, values: Tensor, pairs: bool) -> None:
     weight.zero_()
     path = torch.cat([values, -values], 1) if pairs else values
     weight[:, : path.shape[1]] = path
+
+
+def start_as_shares(network: DenseNetwork, shares: Tensor, scale: Tensor) -> None:
+    """Let the last outputs, logits of categories, begin as the logarithms of the values' shares.
+
+    About these, probabilities follow scaled outputs to the first order, so that PCA's outputs
+    remain what they are; those of rare values are damped.
+    """
+    layer, n = network.layers[-1], len(shares)
+    shares = shares.clamp(min=LEAST_SHARE)
+    slope = scale / shares.clamp(min=DAMPED_SHARE)
+    layer.weight[:, -n:] *= slope[:, None]
+    layer.bias[..., -n:] *= slope
+    layer.bias[..., -n:] += shares.log()

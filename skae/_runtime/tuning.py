@@ -31,6 +31,9 @@ START_ROWS = 4096
 UNITS_BESIDE_PCA = 0.1
 AXES_THAT_MAY_FILL_A_LAYER = 32
 
+# Categories: logits that networks start from.
+LEAST_SHARE, DAMPED_SHARE = 1e-4, 0.1
+
 # Scaling: most values that a flag, a count or a grade takes.
 FEW_VALUES = 32
 

@@ -12,7 +12,7 @@ from skae._networks.factory import Network
 from skae._runtime.randomness import EPOCH_STREAM, generator
 from skae._runtime.tuning import DIVERGED_ERROR
 from skae._training.feeds import make_feed
-from skae._training.losses import LOSSES
+from skae._training.losses import loss_of
 from skae._training.plan import TrainingPlan
 from skae.exceptions import DivergenceError
 
@@ -53,7 +53,7 @@ def check_useful(network: Network, rows: Rows, plan: TrainingPlan, seen: Seen) -
     suspicion; all training rows decide, since a few far out may be what the others were given
     up for.
     """
-    if _within(*rows.total(torch.stack(_losses(network, plan, seen)))):
+    if _within(*rows.total(torch.stack(_losses(network, rows, plan, seen)))):
         return
     found, most = _all_losses(network, rows, plan)
     if seen.before is not None:
@@ -72,19 +72,18 @@ def check_useful(network: Network, rows: Rows, plan: TrainingPlan, seen: Seen) -
 
 def _all_losses(network: Network, rows: Rows, plan: TrainingPlan) -> tuple[Tensor, Tensor]:
     """As :func:`_losses`, of all training rows."""
-    parts = [_losses(network, plan, part) for part in _training_rows(network, rows, plan)]
+    parts = [_losses(network, rows, plan, part) for part in _training_rows(network, rows, plan)]
     found, most = rows.total(torch.stack([torch.stack(part) for part in parts]).sum(0))
     return found, most
 
 
-def _losses(network: Network, plan: TrainingPlan, seen: Seen) -> tuple[Tensor, Tensor]:
+def _losses(network: Network, rows: Rows, plan: TrainingPlan, seen: Seen) -> tuple[Tensor, Tensor]:
     """Each member's loss, and its loss if all outputs were as far off as they may be, (K,)."""
-    loss, observed = LOSSES[plan.loss], ~seen.rows.isnan()
+    loss, observed = loss_of(plan.loss, rows.categories), ~seen.rows.isnan()
     target, given = seen.rows.nan_to_num(0.0), seen.rows.nan_to_num(network.missing)
     far = DIVERGED_ERROR * target.abs().clamp(min=1.0)
     values = loss.value(network.decode(network.encode(given)), target)
-    # The loss of logits grows on one side alone.
-    most = 0.5 * (loss.value(target + far, target) + loss.value(target - far, target))
+    most = loss.of_outputs_off(far, target)
     counts = observed.double() if seen.weights is None else observed * seen.weights.double()
     # By a choice, since zero times infinity is no number.
     found = (values.where(observed, 0.0) * counts).sum((1, 2))

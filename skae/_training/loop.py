@@ -25,7 +25,7 @@ from skae._runtime.randomness import (
 from skae._runtime.tuning import BOUNDED_FROM, DISPERSION_RATE
 from skae._training.divergence import Seen
 from skae._training.feeds import make_feed
-from skae._training.losses import LOSSES, Loss
+from skae._training.losses import Loss, loss_of
 from skae._training.monitor import Monitor
 from skae._training.noise import Corrupt, RowSpace, make_noise
 from skae._training.optimizers import Optimizer, Rate
@@ -156,7 +156,7 @@ class _Run:
         return _mean(parts) if parts else None
 
     def _held_out_loss(self, held_out: Tensor) -> tuple[Tensor, Tensor | int]:
-        loss, network = LOSSES[self._plan.loss], self._network
+        loss, network = loss_of(self._plan.loss, self._rows.categories), self._network
         losses = []
         for index in held_out.split(max(1, (1 << 19) // network.row_width), 1):
             target = torch.empty(
@@ -180,7 +180,7 @@ class _Run:
         return self._mean_loss(torch.cat(losses, 1), held_out)
 
     def _mean_loss(self, losses: Tensor, index: Tensor) -> tuple[Tensor, Tensor | int]:
-        n_cells = self._rows.values.shape[1] * self._rows.observed_share
+        n_cells = self._rows.n_columns * self._rows.observed_share
         with computing(losses.device, 0.0):
             if self._rows.weights is None:
                 return losses.mean(1) / n_cells, losses.shape[1]
@@ -218,8 +218,13 @@ class _Run:
         plan = self._plan
         if plan.noise is None:
             return None
+        categories = self._rows.categories
         space = RowSpace(
-            *self._rows.low_and_high(), self._rows.origin, self._network.missing, plan.image_shape
+            *self._rows.low_and_high(),
+            self._rows.origin,
+            self._network.missing,
+            plan.image_shape,
+            () if categories is None else categories.sizes,
         )
         return make_noise(plan.noise, plan.noise_level, space, plan.seeds[0])
 
@@ -237,7 +242,7 @@ class _Batch:
         size: int,
     ):
         self._rows, self._noise, self._latent_l1 = rows, noise, plan.latent_l1
-        self._loss: Loss = LOSSES[plan.loss]
+        self._loss: Loss = loss_of(plan.loss, rows.categories)
         self.step = make_step(network, gradients, size, plan.product_dtype, plan.latent_l1 > 0)
         clean = self.step.input
         if noise is not None or clean.dtype != network.parameters.dtype:
@@ -250,7 +255,7 @@ class _Batch:
         self._row_weights: Tensor | None = None
         self._takes_nan = math.isnan(network.missing)
         # Gradient of the mean over the batch's cells; missing cells have no weight.
-        n_cells = size * clean.shape[2] * rows.observed_share
+        n_cells = size * rows.n_columns * rows.observed_share
         self._scale = clean.new_full((1, 1, 1), self._loss.scale / n_cells)
         self._penalty_scale = clean.new_full((1, 1, 1), plan.latent_l1 / size)
         self._beta, self._warm_up, self._dispersion = plan.beta, plan.kl_warm_up, network.dispersion

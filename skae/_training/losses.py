@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from skae._data.categories import Categories
+
 _aten = torch.ops.aten
 _PER_ELEMENT = 0  # ATen's code for reduction="none"
 
@@ -35,6 +37,9 @@ class Loss:
         Maps network outputs to values on the scale of the targets.
     power : float or None
         A small error enters the loss to this power; None if the loss is a log-likelihood.
+    of_far : callable or None
+        ``of_far(far, target)``: the loss of each element if all outputs were ``far`` off; None
+        where that is the mean of the losses on both sides.
     """
 
     value: Callable[[Tensor, Tensor], Tensor]
@@ -42,6 +47,7 @@ class Loss:
     scale: float = 1.0
     link: Callable[[Tensor], Tensor] = lambda output: output
     power: float | None = None
+    of_far: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def dispersion(self, mean: Tensor) -> Tensor:
         """The ``d`` that makes the ``mean`` loss likeliest, for densities as ``exp(-loss / d)``."""
@@ -54,6 +60,13 @@ class Loss:
         if self.power is None:
             return total
         return total / dispersion + n_cells * dispersion.log() / self.power
+
+    def of_outputs_off(self, far: Tensor, target: Tensor) -> Tensor:
+        """The loss of each element if all outputs were ``far`` off, on either side."""
+        if self.of_far is not None:
+            return self.of_far(far, target)
+        # The loss of logits grows on one side alone.
+        return 0.5 * (self.value(target + far, target) + self.value(target - far, target))
 
 
 def _difference(output: Tensor, target: Tensor, out: Tensor) -> None:
@@ -99,3 +112,63 @@ LOSSES = {
         link=torch.sigmoid,
     ),
 }
+
+
+# Logits of categories are cut off here, so that no exponential overflows.
+_LARGEST_LOGIT = 30.0
+
+
+class _WithCategories:
+    """A loss of numbers, and the cross-entropy of the categories that follow them.
+
+    The outputs for a category are logits of its values. All of its loss is in the unit of the
+    value that is there.
+    """
+
+    def __init__(self, numbers: Loss, categories: Categories):
+        self._numbers, self._categories = numbers, categories
+        self._n = -sum(categories.sizes)
+        self._members, self._weights = categories.members, categories.weights
+
+    def loss(self) -> Loss:
+        power, scale = self._numbers.power, self._numbers.scale
+        return Loss(self.value, self.slope, scale, self.link, power, self.of_far)
+
+    def value(self, output: Tensor, target: Tensor) -> Tensor:
+        numbers = self._numbers.value(output[..., : self._n], target[..., : self._n])
+        surprise = -self._probabilities(output).log() * self._present(target)
+        return torch.cat([numbers, surprise * self._weights], -1)
+
+    def slope(self, output: Tensor, target: Tensor, out: Tensor) -> None:
+        n = self._n
+        self._numbers.slope(output[..., :n], target[..., :n], out[..., :n])
+        difference = self._probabilities(output) - self._present(target)
+        out[..., n:] = difference * (self._weights / self._numbers.scale)
+
+    def link(self, output: Tensor) -> Tensor:
+        centered = self._probabilities(output) - self._categories.center
+        numbers = self._numbers.link(output[..., : self._n])
+        return torch.cat([numbers, centered / self._categories.scale], -1)
+
+    def of_far(self, far: Tensor, target: Tensor) -> Tensor:
+        n = self._n
+        numbers = self._numbers.of_outputs_off(far[..., :n], target[..., :n])
+        # Another value was taken for certain: it was that many logits ahead.
+        surprise = far[..., n:] * self._present(target) * self._weights
+        return torch.cat([numbers, surprise], -1)
+
+    def _probabilities(self, output: Tensor) -> Tensor:
+        """Of each value, (..., n_units)."""
+        logits = output[..., self._n :].to(self._weights.dtype)
+        powers = logits.clamp(-_LARGEST_LOGIT, _LARGEST_LOGIT).exp_()
+        return powers / (powers @ self._members @ self._members.T)
+
+    def _present(self, target: Tensor) -> Tensor:
+        """Ones for the value that is there, zeros for the others, (..., n_units)."""
+        return target[..., self._n :] * self._categories.scale + self._categories.center
+
+
+def loss_of(name: str, categories: Categories | None) -> Loss:
+    """The loss of that name, of rows that may have categories at their end."""
+    numbers = LOSSES[name]
+    return numbers if categories is None else _WithCategories(numbers, categories).loss()

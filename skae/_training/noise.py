@@ -44,6 +44,8 @@ class RowSpace:
         Value of missing cells: zero, or NaN for a network that takes it.
     image_shape : tuple of int or None
         (height, width) or (height, width, channels), if rows are images.
+    sizes : tuple of int
+        Features of each category, which come last: they are corrupted together.
     """
 
     low: Tensor
@@ -51,6 +53,14 @@ class RowSpace:
     origin: Tensor
     missing: float = 0.0
     image_shape: tuple[int, ...] | None = None
+    sizes: tuple[int, ...] = ()
+
+    @property
+    def columns(self) -> Tensor:
+        """The column of each feature; all of a category's are of one."""
+        n_numbers, device = len(self.origin) - sum(self.sizes), self.origin.device
+        lengths = torch.tensor([1] * n_numbers + list(self.sizes), device=device)
+        return torch.arange(len(lengths), device=device).repeat_interleave(lengths)
 
     @property
     def pixels(self) -> tuple[int, int, int]:
@@ -64,6 +74,23 @@ def _table(values: Tensor, like: Tensor, width: int | None = None) -> RandomTabl
     """A table with the dtype, the device and by default the width of the row ``like``."""
     width = like.shape[-1] if width is None else width
     return RandomTable(values.to(like.dtype).to(like.device), width)
+
+
+def _by_column(values: Tensor, space: RowSpace) -> Callable[[Tensor, Tensor], object]:
+    """What writes random numbers for the rows of these offsets, one a column."""
+    width = space.origin.shape[-1]
+    if not space.sizes:
+        table = _table(values, space.origin)
+        return lambda offsets, out: table.rows(offsets, out.view(-1, width))
+    columns = space.columns
+    n_columns = int(columns[-1]) + 1
+    few = _table(values, space.origin, n_columns)
+
+    def fill(offsets: Tensor, out: Tensor) -> None:
+        drawn = few.rows(offsets, out.new_empty(len(offsets), n_columns))
+        torch.index_select(drawn, 1, columns, out=out.view(-1, width))
+
+    return fill
 
 
 def _uniform() -> Tensor:
@@ -86,33 +113,40 @@ def _gaussian(level: float, space: RowSpace) -> Corrupt:
 
 def _masking(level: float, space: RowSpace) -> Corrupt:
     """Make a share ``level`` of the cells missing (Vincent et al. 2010)."""
-    table = _table(torch.where(_uniform() >= level, 1.0, space.missing), space.low)
+    fill = _by_column(torch.where(_uniform() >= level, 1.0, space.missing), space)
 
     def corrupt(clean: Tensor, offsets: Tensor, out: Tensor) -> None:
-        table.rows(offsets, out.view(-1, out.shape[-1]))
+        fill(offsets, out)
         out.mul_(clean)
 
     return corrupt
 
 
 def _salt_and_pepper(level: float, space: RowSpace) -> Corrupt:
-    """Set a share ``level`` of the cells to the feature's smallest or largest value."""
+    """Set a share ``level`` of the cells to the feature's smallest or largest value.
+
+    A category has no such values: it is taken from another row of the batch.
+    """
     uniform, low, high = _uniform(), space.low, space.high
-    table = _table(1.0 * (uniform < level / 2) - 1.0 * (uniform > 1 - level / 2), low)
+    fill = _by_column(1.0 * (uniform < level / 2) - 1.0 * (uniform > 1 - level / 2), space)
+    n = -sum(space.sizes)
 
     def corrupt(clean: Tensor, offsets: Tensor, out: Tensor) -> None:
-        table.rows(offsets, out.view(-1, out.shape[-1]))
+        fill(offsets, out)
+        categories = torch.where(out != 0, clean.roll(1, dims=1), clean)[..., n:] if n else None
         torch.where(out > 0, high, torch.where(out < 0, low, clean), out=out)
+        if categories is not None:
+            out[..., n:] = categories
 
     return corrupt
 
 
 def _swap(level: float, space: RowSpace) -> Corrupt:
     """Take a share ``level`` of the cells from another row of the batch."""
-    table = _table(_uniform() < level, space.low)
+    fill = _by_column(_uniform() < level, space)
 
     def corrupt(clean: Tensor, offsets: Tensor, out: Tensor) -> None:
-        table.rows(offsets, out.view(-1, out.shape[-1]))
+        fill(offsets, out)
         torch.where(out > 0, clean.roll(1, dims=1), clean, out=out)
 
     return corrupt

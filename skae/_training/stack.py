@@ -67,8 +67,9 @@ def _kind(job: Job) -> Hashable:
     if spec.n_nonzero is None and not spec.variational:
         spec = dataclasses.replace(spec, n_components=())
     alike = dataclasses.replace(plan, learning_rates=(), weight_decays=(), seeds=(), places=())
-    # Ranges for noise and shares of missing cells are taken over the rows of all members.
-    shared = plan.noise is not None or rows.has_missing or rows.values.nbytes > _JOINED_BYTES
+    # Ranges for noise, shares of missing cells and of categories are those of all members.
+    of_all = plan.noise is not None or rows.has_missing or rows.categories is not None
+    shared = of_all or rows.values.nbytes > _JOINED_BYTES
     return (
         spec,
         alike,

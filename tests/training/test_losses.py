@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from skae._training.losses import LOSSES
+from skae._data.categories import Categories
+from skae._training.losses import LOSSES, loss_of
 
 OUTPUT = torch.tensor([0.5, -2.0, 3.0], dtype=torch.float64)
 TARGET = torch.tensor([0.0, 1.0, 0.25], dtype=torch.float64)
@@ -45,3 +46,58 @@ def test_slope_is_the_derivative_of_the_value(name):
 def test_link_gives_probabilities_for_log_loss_alone():
     torch.testing.assert_close(LOSSES["log_loss"].link(OUTPUT), torch.sigmoid(OUTPUT))
     assert LOSSES["squared_error"].link(OUTPUT) is OUTPUT
+
+
+CENTER = torch.tensor([0.5, 0.3, 0.2, 0.9, 0.1], dtype=torch.float64)
+SCALE = torch.tensor([0.8, 0.8, 0.8, 0.5, 0.5], dtype=torch.float64)
+CATEGORIES = Categories((3, 2), CENTER, SCALE)
+LOGITS = torch.tensor([[0.3, 1.0, -1.0, 0.5, 2.0, 0.1]], dtype=torch.float64)
+PRESENT = torch.tensor([0.0, 1.0, 0.0, 1.0, 0.0], dtype=torch.float64)
+MIXED_TARGET = torch.cat([torch.tensor([1.0]).double(), (PRESENT - CENTER) / SCALE])[None]
+
+
+def _entropy(p):
+    return -(p * np.log(p)).sum()
+
+
+def test_loss_of_a_category_is_its_cross_entropy_per_what_its_shares_leave():
+    value = loss_of("squared_error", CATEGORIES).value(LOGITS, MIXED_TARGET).numpy()[0]
+    z, p, s = LOGITS.numpy()[0, 1:], CENTER.numpy(), SCALE.numpy()
+    first = np.log(np.exp(z[:3]).sum()) - z[1]
+    second = np.log(np.exp(z[3:]).sum()) - z[3]
+    weights = [
+        (p[part] * (1 - p[part])).sum() / s[part][0] ** 2 / _entropy(p[part])
+        for part in (slice(0, 3), slice(3, 5))
+    ]
+    expected = [0.49, 0, first * weights[0], 0, second * weights[1], 0]
+    np.testing.assert_allclose(value, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_who_knows_the_shares_alone_has_the_variance_as_loss():
+    logits = torch.cat([torch.zeros(1).double(), CENTER.log()])[None]
+    loss, mean = loss_of("squared_error", CATEGORIES), torch.zeros(6, dtype=torch.float64)
+    units = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    for j, p in enumerate(CENTER[:3]):
+        present = torch.tensor([*units[j], 1, 0], dtype=torch.float64)
+        target = torch.cat([torch.zeros(1).double(), (present - CENTER) / SCALE])[None]
+        mean += p * loss.value(logits, target)[0]
+    variance = (CENTER * (1 - CENTER) / SCALE**2)[:3].sum()
+    torch.testing.assert_close(mean[1:4].sum(), variance)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_slope_with_categories_is_the_derivative_of_the_value(name):
+    loss = loss_of(name, CATEGORIES)
+    output = LOGITS.clone().requires_grad_()
+    expected = torch.autograd.grad(loss.value(output, MIXED_TARGET).sum(), output)[0]
+    slope = torch.empty_like(MIXED_TARGET)
+    loss.slope(LOGITS, MIXED_TARGET, slope)
+    torch.testing.assert_close(loss.scale * slope, expected)
+
+
+def test_link_gives_scaled_probabilities_of_categories():
+    linked = loss_of("squared_error", CATEGORIES).link(LOGITS)[0]
+    probabilities = linked[1:] * SCALE + CENTER
+    assert linked[0] == LOGITS[0, 0]
+    torch.testing.assert_close(probabilities[:3], LOGITS[0, 1:4].softmax(0))
+    torch.testing.assert_close(probabilities[3:], LOGITS[0, 4:].softmax(0))

@@ -1,0 +1,70 @@
+"""Missing cells filled in by what a model makes of the observed ones, which are not touched."""
+
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from skae._data.convert import as_rows, check_not_infinite, image_shape_of, library_of
+from skae._data.frames import column_of, filled, is_frame, missing_in, with_columns
+from skae._data.types import MatrixLike, Output
+from skae._estimators.inputs import check_image_array
+from skae._estimators.output import asked_for, like_input
+from skae._images.tiles import restore_images
+
+
+def impute(estimator: Any, X: MatrixLike, mask: Any = None) -> Output:
+    """X with its missing cells filled in, and with those under a boolean mask replaced."""
+    values = values_of(estimator, X)
+    if mask is not None:
+        values = values.astype(np.result_type(values, np.float32))
+        _mask(estimator, values, mask)
+    if is_frame(X) and asked_for(estimator) in ("default", library_of(X)):
+        return _filled_frame(estimator, X, values, mask)
+    return like_input(estimator, _filled(estimator, values), X)
+
+
+def values_of(estimator: Any, X: MatrixLike) -> Any:
+    """All values at once, dense, in the caller's shape; a ValueError if one is infinite."""
+    shape = image_shape_of(X)
+    if shape is not None and estimator._input.is_patch:
+        values = np.asarray(check_image_array(X)[:])
+    else:
+        rows = estimator._check_X(X)
+        values = rows.toarray() if sparse.issparse(rows) else np.asarray(rows[:])
+    check_not_infinite(values)
+    return values if shape is None else values.reshape(-1, *shape)
+
+
+def _mask(estimator: Any, values: np.ndarray, mask: np.ndarray) -> None:
+    """Set the values under the mask to NaN."""
+    shape = (len(values), estimator.n_features_in_) if values.ndim == 2 else values.shape
+    if mask.dtype != bool or mask.shape not in (shape, shape[:3]):
+        raise ValueError(
+            f"mask must be boolean and of X's shape {shape}, got {mask.dtype} of shape "
+            f"{mask.shape}."
+        )
+    values[estimator._table.by_unit(mask) if values.ndim == 2 else mask] = np.nan
+
+
+def _filled(estimator: Any, values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind != "f" or not (missing := np.isnan(values)).any():
+        return values.copy()
+    return np.where(missing, _rebuilt(estimator, values), values).astype(values.dtype)
+
+
+def _rebuilt(estimator: Any, values: np.ndarray) -> Any:
+    if values.ndim > 2 and estimator._input.is_patch:
+        return restore_images(estimator._model, values, estimator._input)
+    return estimator._model.reconstruct(as_rows(values)).reshape(values.shape)
+
+
+def _filled_frame(estimator: Any, X: Any, values: np.ndarray, mask: Any) -> Output:
+    """A frame in its own dtypes; values that training did not know are observed, too."""
+    rebuilt = like_input(estimator, _rebuilt(estimator, values), X)
+    columns = []
+    for i in range(X.shape[1]):
+        column = column_of(X, i)
+        missing = missing_in(column) if mask is None else missing_in(column) | mask[:, i]
+        columns.append(filled(column, missing, column_of(rebuilt, i)) if missing.any() else column)
+    return with_columns(X, columns)
