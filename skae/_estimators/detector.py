@@ -141,7 +141,7 @@ class AutoencoderAnomalyDetector(OutlierMixin, ImageDetection):
     random_state : int, RandomState instance or None, default=None
         Seed of the weights, the batches and the noise. The global random state is never used; None
         takes fresh entropy.
-    device : str, default="auto"
+    device : str or torch.device, default="auto"
         "cpu", "cuda", "cuda:1", "xpu", "mps", ... "auto" is an accelerator if there is one.
     precision : {"float32", "bfloat16", "float64", "auto"}, default="float32"
         "bfloat16" trains with products in half precision, on float32 weights; "auto" does so on
