@@ -120,7 +120,7 @@ class _Modules(Model):
         self.pairs = [network.modules(k) for k in range(network.n_members)]
 
     def codes_of(self, batch: Batch) -> Tensor:
-        values = batch.given(self.network.missing)
+        values = self.given(batch)
         if isinstance(self.network, ModuleNetwork):
             return self.network.codes(values)[None]
         return torch.stack([encoder(values) for encoder, _ in self.pairs])
@@ -140,11 +140,14 @@ class _Graph(nn.Module):
         self._compute = getattr(self, f"_{method}")
         self._model, self._scorer = model, getattr(estimator, "_scorer", None)
         self._offset = getattr(estimator, "offset_", None)
+        self._typical = estimator._typical_score()
         if method == "score_samples" and self._offset is not None:
             self.outputs = (method, "decision_function", "predict")
         self.is_of_user = isinstance(model.network, ModuleNetwork) and not has_stages(model.network)
         self.pairs = nn.ModuleList(nn.ModuleList(pair) for pair in model.pairs)
         self.center, self.scale = _float32_scaling(model.scaler)
+        unseen = model.scaler.unseen
+        self.unseen = None if unseen is None else torch.from_numpy(unseen)
         if self._scorer is not None:
             # What is computed once is computed before the graph is traced.
             getattr(self._scorer, "rows", self._scorer).prepare()
@@ -158,7 +161,7 @@ class _Graph(nn.Module):
 
     def forward(self, X: Tensor) -> Any:
         scaled = ((X.flatten(1) - self.center) / self.scale).clamp(-FARTHEST, FARTHEST)
-        missing = scaled.isnan()
+        missing = scaled.isnan() if self.unseen is None else scaled.isnan() | self.unseen
         return self._compute(Batch(slice(None), scaled.masked_fill(missing, 0.0), ~missing), X)
 
     def _transform(self, batch: Batch, X: Tensor) -> Tensor:
@@ -166,12 +169,15 @@ class _Graph(nn.Module):
 
     def _reconstruct(self, batch: Batch, X: Tensor) -> Tensor:
         rows = self._model.coded(batch).rows[0] * self.scale + self.center
+        if self.unseen is not None:
+            rows = rows.masked_fill(self.unseen, 0.0)
         if (limits := self._model.scaler.limits) is not None:
             rows = rows.clamp(*limits)
         return rows.reshape(X.shape)
 
     def _score_samples(self, batch: Batch, X: Tensor) -> Any:
         scores = -self._outlyingness(batch).double()
+        scores = scores.where(~scores.isnan(), self._typical)
         if self._offset is None:
             return scores.float()
         decision = scores - self._offset

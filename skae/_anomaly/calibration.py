@@ -9,7 +9,7 @@ from torch import Tensor
 from skae._anomaly.images import ImageCalibration, ImageScorer
 from skae._anomaly.maps import loss_maps
 from skae._anomaly.rows import RowCalibration, Scorer
-from skae._anomaly.seen import Seen, keys_of
+from skae._anomaly.seen import Seen, evened, keys_of
 from skae._anomaly.thresholds import Typical, threshold_of_share
 from skae._model.model import Coded, Known, Model
 from skae._runtime.device import computing
@@ -79,9 +79,11 @@ def calibrated(
         # So few tell nothing of the spread: rows are compared with all others, themselves left out.
         trained = trained | True
     known = (trained if bool(trained.all()) else ~trained).any(0).numpy()
+    keys, judged = _keys_and_judged(model, X)
+    given, weights = weights * judged, evened(weights * judged, keys)
     scores = _scores(kind, weights, seeds, image_shape)
-    keys, pixels = _KeyCalibration(len(weights)), None
-    collectors: list[_Collector] = [scores, keys]
+    span, pixels = Span(), None
+    collectors: list[_Collector] = [scores, span]
     if image_shape is not None and not isinstance(scores, ImageCalibration):
         pixels = _PixelCalibration(image_shape, np.flatnonzero(known)[:_MAPS])
         collectors.append(pixels)
@@ -92,19 +94,34 @@ def calibrated(
             for collector in collectors:
                 collector.add(batch.part, coded)
     scorer, outlyingness = scores.fit(kind, trained)
-    held_out, weights = -outlyingness[known], weights[known]
-    typical = Typical.of(held_out, weights, is_error=scorer is None)
-    offset = typical.unusual(held_out, weights)
+    held_out = -outlyingness[known]
+    typical = Typical.of(held_out, weights[known], is_error=scorer is None)
+    offset = typical.unusual(held_out, weights[known])
     if share is not None:
-        offset = threshold_of_share(held_out, weights, share)
+        offset = threshold_of_share(held_out, given[known], share)
     return Calibration(
         scorer,
-        Seen.of(keys.keys, trained),
+        Seen.of(keys, trained),
         typical,
         offset,
         None if pixels is None else pixels.threshold(),
-        keys.span.width,
+        span.width,
     )
+
+
+def _keys_and_judged(model: Model, X: Any) -> tuple[np.ndarray, np.ndarray]:
+    """A key of each row's content, and whether any of its values was observed."""
+    keys, judged = [], []
+    for batch in model.batches(X):
+        keys.append(keys_of(batch))
+        n, observed = len(keys[-1]), batch.observed
+        judged.append(np.ones(n, bool) if observed is None else observed.any(-1).cpu().numpy())
+    if not np.any(found := np.concatenate(judged)):
+        raise ValueError(
+            "X holds no observed value of a feature that the fit has seen. Pass rows with at "
+            "least one value."
+        )
+    return np.concatenate(keys), found
 
 
 def _scores(
@@ -145,24 +162,14 @@ class _LossCalibration:
         return None, self._losses
 
 
-class _KeyCalibration:
-    """What rows are known by: their keys and their range."""
-
-    def __init__(self, n_rows: int):
-        self.keys, self.span = np.empty(n_rows, dtype=np.int64), Span()
-
-    def add(self, part: slice, coded: Coded) -> None:
-        self.keys[part] = keys_of(coded.batch)
-        self.span.add(coded.originals)
-
-
 class Span:
     """The range of all values of some rows."""
 
     def __init__(self) -> None:
         self._low, self._high = np.inf, -np.inf
 
-    def add(self, rows: Tensor) -> None:
+    def add(self, part: slice, coded: Coded) -> None:
+        rows = coded.originals
         self._low = min(self._low, float(rows.min()))
         self._high = max(self._high, float(rows.max()))
 

@@ -153,8 +153,8 @@ class ImageScorer:
     scale: float
 
     def outlyingness(self, coded: Coded) -> Tensor:
-        """How far out images are, (n,): about zero for a typical one."""
-        return self.maps(coded).flatten(1).amax(1).double()
+        """How far out images are, (n,): about zero for a typical one, NaN for one of no pixels."""
+        return coded.judged(self.maps(coded).flatten(1).amax(1).double())
 
     def maps(self, coded: Coded) -> Tensor:
         """Outlyingness of every pixel, (n, height, width)."""
@@ -166,7 +166,7 @@ class ImageScorer:
         ]
         mean = [coded.average(torch.stack(octave)) for octave in zip(*by_member, strict=True)]
         missing = self.texture.missing(_own_energies(coded, self.image_shape))
-        of_rows = self.rows.outlyingness(coded).to(mean[0])
+        of_rows = self.rows.far_out(coded).to(mean[0])
         mean.append(torch.maximum(of_rows, missing)[:, None])
         return (_map(mean, self.image_shape) - self.location) / self.scale
 

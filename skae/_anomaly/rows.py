@@ -196,7 +196,11 @@ class Scorer:
     seed: int
 
     def outlyingness(self, coded: Coded) -> Tensor:
-        """How far out rows are, (n,): about zero for a typical one."""
+        """How far out rows are, (n,): about zero for a typical one, NaN for one of no values."""
+        return coded.judged(self.far_out(coded))
+
+    def far_out(self, coded: Coded) -> Tensor:
+        """The same, with a number for every row."""
         n, alone = coded.joint.shape[1], coded.alone
         # Filled up to whole blocks, a row's result has the same bits in any batch.
         projected = _projected(padded(coded.joint), self.directions)
@@ -220,7 +224,7 @@ class Scorer:
         extremes = ((coded.values - mean) / deviation) ** 2
         parts = (coded.residuals / residual_size).abs() * (1.0 + extremes).sqrt()
         shares = parts / parts.sum(1, keepdim=True).clamp(min=1e-300)
-        return shares * self.outlyingness(coded).clamp(min=0.0)[:, None]
+        return shares * self.far_out(coded).clamp(min=0.0)[:, None]
 
     def prepare(self) -> None:
         """Compute what depends on the fit alone; the first call with rows does so too."""

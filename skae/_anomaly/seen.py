@@ -13,6 +13,7 @@ from torch import Tensor
 
 from skae._data.loaded import content_keys
 from skae._model.model import Batch, Known
+from skae._runtime.tuning import COPIES_SHARE
 
 # Values that are hashed at once, in eight bytes each.
 _VALUES_AT_ONCE = 1 << 14
@@ -48,10 +49,27 @@ class Seen(NamedTuple):
         return Known(torch.from_numpy(known), torch.from_numpy(trained.T.copy()))
 
 
+def evened(weights: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """Weights of rows, in which copies of one row have at most a quarter of the whole.
+
+    Half of the rows may be copies of one. Then the usual distance is none at all, and any other
+    would be unusual.
+    """
+    _, place = np.unique(keys, return_inverse=True)
+    totals = np.bincount(place, weights)
+    common = totals > COPIES_SHARE * totals.sum()
+    most = totals[~common].sum() * COPIES_SHARE / (1.0 - COPIES_SHARE)
+    if most == 0.0 or not common.any():
+        return weights
+    return weights * np.where(common, most / np.maximum(totals, most), 1.0)[place]
+
+
 def keys_of(batch: Batch) -> np.ndarray:
     """A key of each row: the same in any precision that float32 tells apart, and any container."""
     assert batch.originals is not None
     rows = batch.originals
+    if batch.observed is not None:
+        rows = np.where(batch.observed.cpu().numpy(), rows, np.nan)
     length = max(1, _VALUES_AT_ONCE // rows.shape[1])
     parts = (rows[i : i + length] for i in range(0, len(rows), length))
     with np.errstate(over="ignore"):

@@ -67,6 +67,11 @@ class Typical(NamedTuple):
         median = weighted_quantile(values, weights, 0.5)
         return cls(median, median_deviation(values, median, weights), is_error)
 
+    @property
+    def score(self) -> float:
+        """The score of a typical row."""
+        return -(self.median**3) if self.is_error else -self.median
+
     def deviations(self, scores: np.ndarray) -> np.ndarray:
         """Robust standard deviations that a row lies farther out than the median."""
         values = np.cbrt(np.maximum(-scores, 0.0)) if self.is_error else -scores

@@ -6,6 +6,7 @@ their common variance: so a category varies as much as one scaled number does.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -100,7 +101,11 @@ def with_categories(
     # What is not scaled is passed on as it is, which categories are not.
     name = "categories" if name == "none" else name
     center, scale = np.concatenate([center, shares]), np.concatenate([scale, scales])
-    return AffineScaler(center, scale, name, sizes=sizes)
+    of_units = np.stack([-shares, 1.0 - shares]) / scales
+    if numbers is None or numbers.seen is None:
+        return AffineScaler(center, scale, name, sizes=sizes, seen=of_units)
+    seen = np.hstack([numbers.seen, of_units])
+    return replace(numbers, center=center, scale=scale, name=name, sizes=sizes, seen=seen)
 
 
 def shares_of(chunks: Iterable[tuple[np.ndarray, np.ndarray | None]], n_units: int) -> np.ndarray:

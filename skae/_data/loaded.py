@@ -123,7 +123,7 @@ def load_rows(
     ``X`` is only read. What is known of all rows is known of those of all processes.
     """
     n, n_features = X.shape
-    as_they_are = scaler.name == "none" and _is_ready(X, dtype)
+    as_they_are = scaler.name == "none" and not scaler.fenced and _is_ready(X, dtype)
     values = torch.from_numpy(X) if as_they_are else torch.empty(n, n_features, dtype=dtype)
     keys = np.empty(n, dtype=np.int64) if keyed else None
     array, n_missing = values.numpy(), 0
@@ -131,7 +131,8 @@ def load_rows(
     for part, rows in dense_chunks(X):
         if not as_they_are:
             scaler.transform(rows, array[part])
-        n_missing += n_missing_of(rows, sizes)
+            scaler.limit(array[part])
+        n_missing += n_missing_of(array[part], sizes)
         if keys is not None:
             keys[part] = content_keys(rows)
     on_device = fits(device, values.nbytes)
@@ -164,7 +165,7 @@ def scaled_origin(scaler: Scaler, n_features: int, dtype: torch.dtype) -> Tensor
     """``Rows.origin``."""
     origin = torch.empty(1, n_features, dtype=dtype)
     scaler.transform(np.zeros((1, n_features)), origin.numpy())
-    return origin[0]
+    return origin[0].nan_to_num(0.0)
 
 
 def scaled_bounds(

@@ -3,25 +3,93 @@
 Every named scaling is affine, a center and a scale for each feature, and is
 fitted in one pass over chunks of rows: NaN cells are left out, rows count by their
 weights, and sums are taken in float64. Constant features get scale one.
+
+A scaling also knows the range that it has seen: a network gets nothing far beyond.
 """
 
+import copy
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import clone
 
 from skae._data.convert import missing_mask
+from skae._data.reach import Chunks, joined, range_of, reach_of, united, within_fences
 from skae._runtime.communicator import ALONE, Communicator, gathered, largest, total
-from skae._runtime.tuning import FEW_VALUES
+from skae._runtime.tuning import CONSTANT_SHARE, FAR_MARGIN, FEW_VALUES
 
 # Rows that are sorted at once.
 _BLOCK_ROWS = 4096
 
+# Centers of so many scales are added in float64: float32 has steps of a thousandth of a scale.
+_FAR_CENTER = 2.0**14
+
+
+class _Ranged:
+    """What scalings know of the range of the training rows."""
+
+    limits: tuple[float, float] | None
+    seen: np.ndarray | None
+    fenced: bool
+    margin: float
+
+    def transform(self, rows: np.ndarray, out: np.ndarray) -> None:
+        raise NotImplementedError
+
+    def scaled(self, rows: np.ndarray) -> np.ndarray:
+        """The scaled rows, in float64."""
+        out = np.empty(rows.shape)
+        self.transform(rows, out)
+        return out
+
+    @property
+    def unseen(self) -> np.ndarray | None:
+        """Features that were never observed: whatever they are, they count as missing."""
+        unseen = None if self.seen is None else np.isnan(self.seen[0])
+        return unseen if unseen is not None and unseen.any() else None
+
+    def reach(self) -> np.ndarray | None:
+        """How far a network is taken, (2, n_features), if the range is known."""
+        return None if self.seen is None else reach_of(self.seen, self.margin)
+
+    def _leave_out(self, scaled: np.ndarray) -> None:
+        if self.unseen is not None:
+            scaled[:, self.unseen] = np.nan
+
+    def _zero_where_unseen(self, rows: np.ndarray) -> np.ndarray:
+        return rows if self.unseen is None else np.where(self.unseen, rows.dtype.type(0), rows)
+
+    def limit(self, scaled: np.ndarray) -> None:
+        """Cut off training rows in place, if that is asked for."""
+        if self.fenced and (reach := self.reach()) is not None:
+            np.clip(scaled, *reach.astype(scaled.dtype), out=scaled)
+
+    def widened(
+        self, chunks: Iterable[tuple[np.ndarray, Any]], communicator: Communicator = ALONE
+    ) -> Self:
+        """A scaler whose limits and range, if it has any, include these rows, too."""
+        limits, seen = self.limits, self.seen
+        for rows, _ in chunks:
+            if limits is not None:
+                low, high = (ufunc.reduce(rows, axis=None) for ufunc in (np.fmin, np.fmax))
+                limits = np.fmin(limits[0], low), np.fmax(limits[1], high)
+            if seen is not None:
+                scaled = self.scaled(rows)
+                self.limit(scaled)
+                seen = united(seen, range_of(scaled))
+        wider = copy.copy(self)
+        if limits is not None:
+            low, high = (-1.0, 1.0) * largest(communicator, [-limits[0], limits[1]])
+            wider.limits = float(low), float(high)
+        wider.seen = None if seen is None else joined(seen, communicator)
+        return wider
+
 
 @dataclass
-class AffineScaler:
+class AffineScaler(_Ranged):
     """``(x - center) / scale`` for each feature.
 
     Attributes
@@ -33,6 +101,12 @@ class AffineScaler:
         Smallest and largest value of features that look like pixels, in their units.
     sizes : tuple of int
         Features of each category; those of categories come last.
+    seen : ndarray of shape (2, n_features) or None
+        The scaled range of the training rows; None if it is not known.
+    fenced : bool
+        Whether training gets rows that are cut off, as they are for predictions.
+    margin : float
+        How far beyond their range a network gets them, in lengths of the range.
     """
 
     center: np.ndarray
@@ -40,6 +114,9 @@ class AffineScaler:
     name: str
     limits: tuple[float, float] | None = None
     sizes: tuple[int, ...] = ()
+    seen: np.ndarray | None = None
+    fenced: bool = False
+    margin: float = FAR_MARGIN
 
     def bounds(self) -> np.ndarray | None:
         """The scaled limits of each feature, (2, n_features), if there are any."""
@@ -47,22 +124,11 @@ class AffineScaler:
             return None
         return (np.array(self.limits)[:, None] - self.center) / self.scale
 
-    def widened(
-        self, chunks: Iterable[tuple[np.ndarray, Any]], communicator: Communicator = ALONE
-    ) -> "AffineScaler":
-        """A scaler whose limits, if it has any, include these rows, too."""
-        if self.limits is None:
-            return self
-        low, high = self.limits
-        for rows, _ in chunks:
-            low = float(np.fmin(low, np.fmin.reduce(rows, axis=None)))
-            high = float(np.fmax(high, np.fmax.reduce(rows, axis=None)))
-        low, high = (-1.0, 1.0) * largest(communicator, [-low, high])
-        return replace(self, limits=(float(low), float(high)))
-
     def repeated(self, n: int) -> "AffineScaler":
         """A scaler for rows that hold these features ``n`` times, one set after another."""
-        return AffineScaler(np.tile(self.center, n), np.tile(self.scale, n), self.name)
+        center, scale = np.tile(self.center, n), np.tile(self.scale, n)
+        seen = None if self.seen is None else np.tile(self.seen, n)
+        return replace(self, center=center, scale=scale, seen=seen)
 
     def transform(self, rows: np.ndarray, out: np.ndarray) -> None:
         """Write the scaled rows into ``out`` (in its dtype)."""
@@ -70,48 +136,55 @@ class AffineScaler:
         with np.errstate(over="ignore"):
             if self.name == "none":
                 np.copyto(out, rows, casting="unsafe")
-                return
-            dtype = np.result_type(rows.dtype, np.float32, out.dtype)
-            centered = out if dtype == out.dtype else None
-            centered = np.subtract(rows, self.center.astype(dtype), out=centered, dtype=dtype)
-            np.divide(centered, self.scale.astype(dtype), out=out, casting="unsafe")
+            else:
+                dtype = np.result_type(rows.dtype, np.float32, out.dtype)
+                centered = out if dtype == out.dtype else None
+                centered = np.subtract(rows, self.center.astype(dtype), out=centered, dtype=dtype)
+                np.divide(centered, self.scale.astype(dtype), out=out, casting="unsafe")
+        self._leave_out(out)
 
     def inverse_transform(self, scaled: np.ndarray) -> np.ndarray:
         """Rows in the units of the training data; float64 if float32 cannot hold these."""
-        if self.name == "none":
-            return scaled
-        largest = max(np.abs(self.center).max(), self.scale.max())
-        dtype = np.result_type(scaled.dtype, np.min_scalar_type(largest))
-        with np.errstate(over="ignore"):
-            rows = np.multiply(scaled, self.scale.astype(dtype), dtype=dtype)
-            rows += self.center.astype(dtype)
+        rows = scaled
+        if self.name != "none":
+            dtype = np.result_type(scaled.dtype, self._dtype)
+            with np.errstate(over="ignore"):
+                rows = np.multiply(scaled, self.scale.astype(dtype), dtype=dtype)
+                rows += self.center.astype(dtype)
+        rows = self._zero_where_unseen(rows)
         # Rounding must not move values beyond the limits.
         return rows if self.limits is None else rows.clip(*self.limits, out=rows)
 
+    @property
+    def _dtype(self) -> np.dtype:
+        """The dtype that holds the rows, and tells them apart where they are far from zero."""
+        is_far = bool((np.abs(self.center) > _FAR_CENTER * self.scale).any())
+        largest = max(np.abs(self.center).max(), self.scale.max())
+        return np.result_type(np.min_scalar_type(largest), np.float64 if is_far else np.float32)
+
 
 @dataclass
-class TransformerScaler:
+class TransformerScaler(_Ranged):
     """A fitted scikit-learn transformer that keeps the number of features."""
 
     transformer: Any
     name: str = "transformer"
     limits: None = None
+    seen: np.ndarray | None = None
+    fenced: bool = False
+    margin: float = FAR_MARGIN
 
     def bounds(self) -> None:
         """No limits are known."""
 
-    def widened(
-        self, chunks: Iterable[Any], communicator: Communicator = ALONE
-    ) -> "TransformerScaler":
-        return self
-
     def transform(self, rows: np.ndarray, out: np.ndarray) -> None:
         with np.errstate(over="ignore"):
             out[:] = self.transformer.transform(rows.astype(np.float64))
+        self._leave_out(out)
 
     def inverse_transform(self, scaled: np.ndarray) -> np.ndarray:
         inverse = self.transformer.inverse_transform(scaled.astype(np.float64))
-        return inverse.astype(scaled.dtype)
+        return self._zero_where_unseen(inverse.astype(scaled.dtype))
 
 
 Scaler = AffineScaler | TransformerScaler
@@ -210,14 +283,19 @@ class _Summary:
         return np.where(variance > 1e-14 * self.squares / count, variance, 0.0)
 
 
-def _where_positive(scale: np.ndarray, center: np.ndarray) -> np.ndarray:
-    """The scale; for constant features a millionth of their size, at least one.
+def _large_enough(scale: np.ndarray, center: np.ndarray) -> np.ndarray:
+    """The scale, where it is no rounding error; else a millionth of what it is too small for.
 
-    Otherwise a large constant in another precision would have a rounding error that is
-    large after scaling.
+    That is the feature's own size, and the scale of the features that vary. (Unix times of a few
+    minutes vary by less than a millionth of their size, and concentrations by less than a
+    millionth of other features, but each of them does vary.) For constant features it is a
+    millionth of their size, at least one: a large constant has a large rounding error.
     """
+    size = np.abs(center) * CONSTANT_SHARE
     constant = ~(np.isfinite(scale) & (scale > 0))
-    return np.where(constant, np.maximum(1.0, np.abs(center) * 2.0**-20), scale)
+    varying = scale[~constant & (scale > size)]
+    least = np.minimum(size, np.median(varying) * CONSTANT_SHARE) if len(varying) else 0.0
+    return np.where(constant, np.maximum(1.0, size), np.maximum(scale, least))
 
 
 def _standard(summary: _Summary, rows: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -285,13 +363,13 @@ def _fit_transformer(scaling: Any, rows: np.ndarray) -> TransformerScaler:
             f"scaling={scaling!r} is a class. Pass an instance, scaling={scaling.__name__}()."
         )
     transformer = clone(scaling)
-    shape = np.shape(transformer.fit_transform(rows))
-    if shape != rows.shape:
+    scaled = transformer.fit_transform(rows)
+    if (shape := np.shape(scaled)) != rows.shape:
         raise ValueError(
             f"scaling={scaling!r} turns rows of {rows.shape[1]} features into shape {shape}; it "
             f"must keep the features. Put it ahead in a Pipeline, and pass scaling='auto'."
         )
-    return TransformerScaler(transformer)
+    return TransformerScaler(transformer, seen=range_of(scaled))
 
 
 def needs_all_rows(scaling: Any) -> bool:
@@ -301,11 +379,12 @@ def needs_all_rows(scaling: Any) -> bool:
 
 def fit_scaler(
     scaling: Any,
-    chunks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray | None]]],
+    chunks: Chunks,
     bounded: bool,
     unlike: str = "standard",
     limited: bool = False,
     communicator: Communicator = ALONE,
+    fences: np.ndarray | None = None,
 ) -> Scaler:
     """Fit a scaling.
 
@@ -322,13 +401,31 @@ def fit_scaler(
         Whether "auto" keeps the limits of features that look like pixels.
     communicator : Communicator
         Whose processes have a part of the rows each.
+    fences : ndarray of shape (2, n_features) or None
+        Where values are cut off, here and in training.
     """
+    if fences is not None:
+        chunks = within_fences(chunks, fences)
+    scaler = _fitted(scaling, chunks, bounded, unlike, limited, communicator)
+    scaler.fenced = fences is not None
+    return scaler
+
+
+def _fitted(
+    scaling: Any,
+    chunks: Chunks,
+    bounded: bool,
+    unlike: str,
+    limited: bool,
+    communicator: Communicator,
+) -> Scaler:
     if scaling is not None and not isinstance(scaling, str):
         everything = np.vstack([rows for rows, _ in chunks()]).astype(np.float64)
         return _fit_transformer(scaling, everything)
     if scaling is None:
-        n_features = next(iter(chunks()))[0].shape[1]
-        return AffineScaler(np.zeros(n_features), np.ones(n_features), "none")
+        seen = functools.reduce(united, (range_of(rows) for rows, _ in chunks()))
+        seen = joined(seen, communicator)
+        return AffineScaler(np.zeros(seen.shape[1]), np.ones(seen.shape[1]), "none", seen=seen)
     summary = _Summary()
     counts_values = (unlike if scaling == "auto" else scaling) == "mixed"
     with np.errstate(over="ignore", invalid="ignore"):
@@ -349,12 +446,15 @@ def fit_scaler(
         if limited and scaling == "common":
             limits = (float(summary.low.min()), float(summary.high.max()))
     center, scale = _SCALINGS[scaling](summary, lambda: (rows for rows, _ in chunks()))
-    return AffineScaler(center, _where_positive(scale, center), scaling, limits)
+    scale = _large_enough(scale, center)
+    seen = (np.stack([summary.low, summary.high]) - center) / scale
+    seen = np.where(np.isfinite(seen), seen, np.nan)
+    return AffineScaler(center, scale, scaling, limits, seen=seen)
 
 
 def fit_pixel_scaler(
     scaling: Any,
-    chunks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray | None]]],
+    chunks: Chunks,
     bounded: bool,
     n_channels: int,
     communicator: Communicator = ALONE,

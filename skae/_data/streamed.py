@@ -158,7 +158,10 @@ class StreamedRows(Rows):
     ):
         n, n_features = X.shape
         n_missing, sizes = 0, sizes_of(scaler)
-        if X.dtype.kind == "f":
+        if scaler.unseen is not None:
+            scaled = (scaler.scaled(rows) for _, rows in dense_chunks(X))
+            n_missing = sum(n_missing_of(rows, sizes) for rows in scaled)
+        elif X.dtype.kind == "f":
             n_missing = sum(n_missing_of(rows, sizes) for _, rows in dense_chunks(X))
         super().__init__(
             torch.empty(0, n_features, dtype=dtype),
@@ -248,6 +251,7 @@ class StreamedRows(Rows):
             rows = dense_rows(self._X, part)
             into = slice(begin, begin + len(rows))
             self._scaler.transform(rows, arrays["values"][into])
+            self._scaler.limit(arrays["values"][into])
             if self._weights is not None:
                 arrays["weights"][into] = self._weights[part]
             if "keys" in arrays:

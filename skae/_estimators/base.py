@@ -13,7 +13,7 @@ from torch import nn
 from skae._data.shards import ShardedRows
 from skae._data.spec import InputSpec
 from skae._data.table import Table
-from skae._data.types import MatrixLike
+from skae._data.types import FloatArray, MatrixLike
 from skae._estimators.callbacks import CallbackSupportMixin, train_watched
 from skae._estimators.fitting import Prepared, prepare
 from skae._estimators.inputs import check_rows, weighted_rows
@@ -210,6 +210,13 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderParameters):
         check_is_fitted(self)
         with torch.inference_mode(False), torch.no_grad():
             return self._model.network.modules()
+
+    def _typical_where_nan(self, scores: FloatArray) -> FloatArray:
+        """Scores, in which a row that nothing is known of is as normal as a typical one."""
+        return np.where(np.isnan(scores), self._typical_score(), scores)
+
+    def _typical_score(self) -> float:
+        return -self.loss_curve_[-1]
 
     def _check_X(self, X: MatrixLike, reset: bool = False) -> Any:
         """Rows as an array of numbers, a source or a CSR matrix, in the caller's dtype."""

@@ -26,6 +26,7 @@ from skae._runtime.tuning import (
     CALIBRATION_ROWS,
     DETECTOR_EPOCHS,
     DETECTOR_MEMBERS,
+    FAR_MARGIN,
     FEWEST_HELD_OUT,
     IMAGE_DETECTOR_EPOCHS,
     MEMBER_ROWS,
@@ -147,6 +148,8 @@ class CalibratedDetector(BaseAutoencoder):
                 scaling="mixed",
                 most_epochs=DETECTOR_EPOCHS,
                 limited=False,
+                fenced=True,
+                margin=FAR_MARGIN,
             )
         plain = Autos(init="random", most_epochs=IMAGE_DETECTOR_EPOCHS, limited=False)
         if not self._is_of_places():
@@ -157,8 +160,13 @@ class CalibratedDetector(BaseAutoencoder):
     def _score_samples(self, rows: Any) -> FloatArray:
         scorer = self._scorer
         if scorer is None:
-            return -self._map(rows, lambda coded: coded.losses).astype(np.float64)
-        return -self._map(rows, scorer.outlyingness)
+            scores = -self._map(rows, lambda coded: coded.losses).astype(np.float64)
+        else:
+            scores = -self._map(rows, scorer.outlyingness)
+        return self._typical_where_nan(scores)
+
+    def _typical_score(self) -> float:
+        return self._typical.score
 
     def _map(self, rows: Any, function: Callable[[Coded], torch.Tensor]) -> Any:
         """Apply a function to what the members make of rows, each that has not seen a row."""
@@ -169,7 +177,7 @@ class CalibratedDetector(BaseAutoencoder):
             known = None if self._seen is None else self._seen.among(batch)
             coded = self._model.coded(batch, known)
             if is_image:
-                span.add(coded.originals)
+                span.add(batch.part, coded)
             return function(coded)
 
         results = self._model.map(rows, of_batch)

@@ -2,15 +2,16 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 
 from skae._data.categories import shares_of, with_categories
-from skae._data.convert import weighted_chunks
+from skae._data.convert import dense_rows, weighted_chunks
 from skae._data.loaded import Rows, load_rows
+from skae._data.reach import Chunks, fences_of
 from skae._data.scale import Scaler, TransformerScaler, fit_pixel_scaler, fit_scaler, needs_all_rows
 from skae._data.shards import communicator_of, local
 from skae._data.streamed import block_length, sampled, scaled_rows, scaling_sample
@@ -21,8 +22,8 @@ from skae._networks.dense import DenseNetwork
 from skae._networks.factory import Network, Spec, as_dtype, copied, differences, initialize
 from skae._networks.principal import start_as_pca, start_as_shares
 from skae._runtime.device import computing, resolve_device, resolve_precision, trains_exactly
-from skae._runtime.randomness import START_STREAM
-from skae._runtime.tuning import START_ROWS
+from skae._runtime.randomness import SCALING_STREAM, START_STREAM
+from skae._runtime.tuning import FAR_MARGIN, FENCE_ROWS, START_ROWS
 from skae._training.monitor import Monitor
 from skae._training.plan import TrainingPlan, TrainState
 from skae._training.stack import Job
@@ -130,22 +131,33 @@ def _fitted_scaler(
     if resume:
         rows = weighted_chunks(local(X), None)
         return estimator._model.scaler.widened(rows, communicator_of(X))
+    scaler = _new_scaler(estimator, X, weights, plan)
+    # Noise takes pixels beyond their range.
+    of_images = estimator._input.image_shape is not None
+    scaler.margin = FAR_MARGIN if of_images else estimator._autos().margin
+    return scaler
+
+
+def _new_scaler(estimator: Any, X: Any, weights: FloatArray | None, plan: TrainingPlan) -> Scaler:
     scaling = estimator.scaling
     if needs_all_rows(scaling):
         X, weights = scaling_sample(X, weights, plan.block_length, plan.seeds[0])
     chunks = functools.partial(weighted_chunks, local(X), local(weights))
+    autos, fences = estimator._autos(), None
+    if autos.fenced:
+        some, _ = sampled(X, None, FENCE_ROWS, plan.block_length, plan.seeds[0], SCALING_STREAM)
+        fences = fences_of(dense_rows(some, slice(None)))
     if estimator._table.categories:
-        return _mixed_scaler(estimator, chunks)
+        return _mixed_scaler(estimator, chunks, fences)
     bounded, given = estimator.loss == "log_loss", estimator._input
     communicator = communicator_of(X)
     if given.is_patch or (estimator.network in BUILDERS and scaling == "auto"):
         n_channels = given.network_shape[0]
         return fit_pixel_scaler(scaling, chunks, bounded, n_channels, communicator)
-    autos = estimator._autos()
-    return fit_scaler(scaling, chunks, bounded, autos.scaling, autos.limited, communicator)
+    return fit_scaler(scaling, chunks, bounded, autos.scaling, autos.limited, communicator, fences)
 
 
-def _mixed_scaler(estimator: Any, chunks: Callable[[], Iterable[Any]]) -> Scaler:
+def _mixed_scaler(estimator: Any, chunks: Chunks, fences: np.ndarray | None) -> Scaler:
     """A scaler of numbers and of categories after them."""
     scaling, sizes = estimator.scaling, estimator._table.sizes
     n_units = sum(sizes)
@@ -159,9 +171,15 @@ def _mixed_scaler(estimator: Any, chunks: Callable[[], Iterable[Any]]) -> Scaler
         scaling = "minmax" if bounded else estimator._autos().scaling
     numbers: Scaler | None = None
     if estimator._table.numbers:
-        numbers = fit_scaler(scaling, lambda: ((x[:, :-n_units], w) for x, w in chunks()), bounded)
+        fences = None if fences is None else fences[:, :-n_units]
+        parts = functools.partial(_numbers_alone, chunks, n_units)
+        numbers = fit_scaler(scaling, parts, bounded, fences=fences)
     assert not isinstance(numbers, TransformerScaler)
     return with_categories(numbers, shares_of(chunks(), n_units), sizes, scaling == "mixed")
+
+
+def _numbers_alone(chunks: Chunks, n_units: int) -> Iterator[tuple[Any, Any]]:
+    return ((rows[:, :-n_units], weights) for rows, weights in chunks())
 
 
 def _built(

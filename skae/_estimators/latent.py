@@ -142,7 +142,8 @@ class LatentAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sampl
         Returns
         -------
         scores : ndarray of shape (n_samples,)
-            Minus the mean loss over the observed features, in the scaled space.
+            Minus the mean loss over the observed features, in the scaled space; of a row
+            without any, minus the mean loss of the training.
 
         Raises
         ------
@@ -152,7 +153,7 @@ class LatentAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sampl
             If ``X`` has other columns than the training rows or holds infinite values.
         """
         check_is_fitted(self)
-        return -self._model.losses(self._check_X(X))
+        return self._typical_where_nan(-self._model.losses(self._check_X(X)))
 
     def score(self, X: MatrixLike, y: Any = None, sample_weight: Any = None) -> float:
         """Return the share of the variance of ``X`` that its reconstruction explains.

@@ -16,7 +16,7 @@ from skae._networks.factory import Spec
 from skae._networks.modules import ModuleSpec
 from skae._networks.principal import passes_lines
 from skae._runtime.randomness import draw_seed, member_seeds
-from skae._runtime.tuning import EPOCHS_FROM_PCA, LEARNING_RATE, MOST_EPOCHS
+from skae._runtime.tuning import EPOCHS_FROM_PCA, LEARNING_RATE, MOST_EPOCHS, NEAR_MARGIN
 from skae._training import auto
 from skae._training.losses import LOSSES
 from skae._training.optimizers import OPTIMIZERS
@@ -38,6 +38,10 @@ class Autos(NamedTuple):
     most_epochs : int
     limited : bool
         Whether rows are rebuilt within the limits of features that look like pixels.
+    fenced : bool
+        Whether a few values far out are cut off in the scaling and in training.
+    margin : float
+        How far beyond the range of training rows a network gets others, in lengths of the range.
     """
 
     init: str = "pca"
@@ -46,6 +50,8 @@ class Autos(NamedTuple):
     learning_rate: float = LEARNING_RATE
     most_epochs: int = MOST_EPOCHS
     limited: bool = True
+    fenced: bool = False
+    margin: float = NEAR_MARGIN
 
 
 class AutoencoderParameters(BaseEstimator):

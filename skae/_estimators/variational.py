@@ -294,7 +294,7 @@ class VariationalAutoencoder(LatentAutoencoder):
             32 draws of latents that are the same in every call, and ``beta_`` times
             the divergence, divided by the number of these features. With ``beta=1``
             it is the evidence lower bound of the scaled features in nats, but for a
-            constant.
+            constant. Of a row without any value, the mean of the training.
 
         Raises
         ------
@@ -304,7 +304,7 @@ class VariationalAutoencoder(LatentAutoencoder):
             If ``X`` has other columns than the training rows or holds infinite values.
         """
         check_is_fitted(self)
-        return -evidence_bounds(self._model, self._check_X(X), self.beta_)
+        return self._typical_where_nan(-evidence_bounds(self._model, self._check_X(X), self.beta_))
 
     def _draws(self) -> bool:
         return True

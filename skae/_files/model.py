@@ -165,8 +165,12 @@ def _check_input(given: InputSpec, model: dict[str, Any], table: Table) -> None:
     n_features = table.width
     agree = {n_features, model["n_features"], given.n_features}
     must(len(agree) == 1 and n_features > 0, "the number of features differs between its parts")
-    must(model["scaler"].sizes == table.sizes, "the categories of its parts differ")
-    check_arrays(vars(model["scaler"]), {"center": (n_features,), "scale": (n_features,)})
+    scaler = vars(model["scaler"])
+    must(scaler["sizes"] == table.sizes, "the categories of its parts differ")
+    check_arrays(scaler, {"center": (n_features,), "scale": (n_features,)})
+    if scaler["seen"] is not None:
+        check_arrays(scaler, {"seen": (2, n_features)})
+    must(scaler["margin"] >= 0.0, "the margin of the scaling is negative")
     must(given.image_shape is not None or not given.is_patch, "patches need an image_shape")
     spec = model["spec"]
     of_rows = isinstance(spec, DenseSpec)

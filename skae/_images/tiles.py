@@ -1,5 +1,6 @@
 """Apply a model of patches to images of any size: blend the results of overlapping tiles."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -62,10 +63,14 @@ def by_tiles(
 
 def _resized(model: Model, image_shape: tuple[int, int], n_channels: int) -> Model:
     """The model for images of another height and width."""
-    assert isinstance(model.scaler, AffineScaler)
+    whole = model.scaler
+    assert isinstance(whole, AffineScaler)
     n_pixels = image_shape[0] * image_shape[1]
-    scaler = AffineScaler(
-        model.scaler.center[:n_channels], model.scaler.scale[:n_channels], model.scaler.name
+    scaler = dataclasses.replace(
+        whole,
+        center=whole.center[:n_channels],
+        scale=whole.scale[:n_channels],
+        seen=None if whole.seen is None else whole.seen[:, :n_channels],
     )
     network = resized(model.network, (n_channels, *image_shape))
     return Model(network, scaler.repeated(n_pixels), model.loss, n_pixels * n_channels)

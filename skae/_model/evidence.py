@@ -18,14 +18,14 @@ def evidence_bounds(model: Model, X: Any, beta: float, n_draws: int = 32) -> np.
     loss, network = model.cell_loss(), model.network
 
     def row_bounds(batch: Batch) -> Tensor:
-        n, posterior = len(batch.values), network.posterior(padded(batch.values))
+        n, posterior = len(batch.values), network.posterior(padded(model.given(batch)))
         mean, log_variance = (half[:, :n] for half in posterior)
         total = beta * divergence(mean, log_variance)[0, :, None]
         for row in noise.to(mean):
             coded = Coded(model, batch, drawn(mean, log_variance, row))
             errors = coded.cell_losses.sum(-1, keepdim=True)
             total += loss.surprise(errors, coded.n_observed, network.dispersion) / n_draws
-        return (total / coded.n_observed)[:, 0]
+        return coded.judged((total / coded.n_observed)[:, 0])
 
     noise = spread_normal(n_draws, network.spec.n_latents)
     return model.map(X, row_bounds).astype(np.float64)

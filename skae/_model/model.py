@@ -16,6 +16,7 @@ from skae._data.loaded import scaled_bounds, within
 from skae._data.scale import AffineScaler, Scaler
 from skae._networks.factory import Network, arrays_of, restore
 from skae._runtime.device import computing, device_or_cpu
+from skae._runtime.tuning import EXCESS_UNIT
 from skae._training.losses import Loss, loss_of
 
 # Products of one or a few rows take other kernels, with other rounding. Filled up
@@ -74,6 +75,7 @@ class Model:
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
         network = state.pop("network")
+        state.pop("_reach", None)
         return state | {
             "spec": network.spec,
             "arrays": arrays_of(network.state()),
@@ -117,7 +119,10 @@ class Model:
         return self.map(Z, lambda batch: self.rows_of(batch.values)[0], scaled=False, unscaled=True)
 
     def losses(self, X: Any) -> np.ndarray:
-        """Mean loss over the observed features of each row and the members, (n,), float64."""
+        """Mean loss over the observed features of each row and the members, (n,), float64.
+
+        NaN where nothing was observed.
+        """
         return self.map(X, lambda batch: self.coded(batch).losses).astype(np.float64)
 
     def coded(self, batch: Batch, known: "Known | None" = None) -> "Coded":
@@ -126,8 +131,31 @@ class Model:
 
     def codes_of(self, batch: Batch) -> Tensor:
         """Latents (K, n, n_components) of rows (n, n_features)."""
+        return self.network.encode(padded(self.given(batch)))[:, : len(batch.values)]
+
+    def given(self, batch: Batch) -> Tensor:
+        """The rows as the network gets them: not far beyond what it was trained on."""
         values = batch.given(self.network.missing)
-        return self.network.encode(padded(values))[:, : len(values)]
+        return values if self._reach is None else values.clamp(*self._reach)
+
+    def softened(self, batch: Batch) -> Tensor:
+        """The scaled rows, in which the excess over what the network gets counts by logarithm.
+
+        So it is seen, and squares of it do not hide all else.
+        """
+        if self._reach is None:
+            return batch.values
+        excess = batch.values - batch.values.clamp(*self._reach)
+        softened = EXCESS_UNIT * (excess.abs() / EXCESS_UNIT).log1p()
+        return batch.values - excess + excess.sign() * softened
+
+    @cached_property
+    def _reach(self) -> tuple[Tensor, Tensor] | None:
+        """Smallest and largest value of each feature that the network gets, if they are known."""
+        if (reach := self.scaler.reach()) is None:
+            return None
+        low, high = torch.as_tensor(reach, dtype=self.dtype).to(self.network.device)
+        return low, high
 
     def decoded(self, codes: Tensor) -> Tensor:
         """What the network gives, before it is cut off at the bounds of the data."""
@@ -276,8 +304,14 @@ class Coded:
 
     @property
     def losses(self) -> Tensor:
-        """Mean loss of each row, (n,)."""
-        return (self.cell_losses.sum(-1, keepdim=True) / self.n_observed)[:, 0]
+        """Mean loss of each row, (n,); NaN where nothing was observed."""
+        return self.judged((self.cell_losses.sum(-1, keepdim=True) / self.n_observed)[:, 0])
+
+    def judged(self, scores: Tensor) -> Tensor:
+        """Scores of the rows, (n,), with NaN for rows of which nothing was observed."""
+        if (observed := self.batch.observed) is None:
+            return scores
+        return scores.where(observed.any(-1).to(scores.device), torch.nan)
 
     @property
     def shares(self) -> Tensor:
@@ -286,8 +320,12 @@ class Coded:
 
     @cached_property
     def values(self) -> Tensor:
-        """The scaled rows, (n, n_features), in float64 on the CPU."""
-        return _finite_float64(self.batch.values)
+        """The scaled rows, (n, n_features), in float64 on the CPU; the far excess by logarithm."""
+        return _finite_float64(self._softened)
+
+    @cached_property
+    def _softened(self) -> Tensor:
+        return self._model.softened(self.batch)
 
     @cached_property
     def originals(self) -> Tensor:
@@ -304,7 +342,7 @@ class Coded:
 
         Missing cells have no residual, and the others count for them.
         """
-        residuals, observed = self.rows - self.batch.values, self.batch.observed
+        residuals, observed = self.rows - self._softened, self.batch.observed
         if observed is not None:
             residuals = residuals * observed * (self._model.n_columns / self.n_observed) ** 0.5
         return _finite_float64(torch.cat([self.codes, residuals], -1))

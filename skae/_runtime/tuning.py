@@ -34,8 +34,16 @@ AXES_THAT_MAY_FILL_A_LAYER = 32
 # Categories: logits that networks start from.
 LEAST_SHARE, DAMPED_SHARE = 1e-4, 0.1
 
-# Scaling: most values that a flag, a count or a grade takes.
+# Scaling: most values that a flag, a count or a grade takes; least spread of a feature.
 FEW_VALUES = 32
+CONSTANT_SHARE = 2.0**-20
+
+# Values far out: a few of them at each end, fences around the others, how far networks are taken.
+FEW_ROWS_SHARE, FEW_ROWS = 0.01, 3
+FENCE_ROWS = 4096
+FENCE_SPANS = 2.0
+NEAR_MARGIN, FAR_MARGIN = 0.1, 1.0
+EXCESS_UNIT = 3.0
 
 # Detectors: members, rows of each, and their rate on images.
 DETECTOR_MEMBERS = 4
@@ -47,6 +55,7 @@ FEATURES_AT_FULL_RATE = 784
 # Detectors: views of latents and residuals.
 CALIBRATION_ROWS = 8192
 FEWEST_HELD_OUT = 16
+COPIES_SHARE = 0.25
 VIEW_DIMENSIONS = 256
 ISOLATION_DRAWS, ISOLATION_ROWS = 16, 4
 NEAREST_ROWS = 1024
