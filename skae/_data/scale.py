@@ -65,7 +65,8 @@ class _Ranged:
     def limit(self, scaled: np.ndarray) -> None:
         """Cut off training rows in place, if that is asked for."""
         if self.fenced and (reach := self.reach()) is not None:
-            np.clip(scaled, *reach.astype(scaled.dtype), out=scaled)
+            with np.errstate(over="ignore"):
+                np.clip(scaled, *reach.astype(scaled.dtype), out=scaled)
 
     def widened(
         self, chunks: Iterable[tuple[np.ndarray, Any]], communicator: Communicator = ALONE
