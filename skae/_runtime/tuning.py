@@ -36,7 +36,7 @@ LEAST_SHARE, DAMPED_SHARE = 1e-4, 0.1
 
 # Scaling: most values that a flag, a count or a grade takes; least spread of a feature.
 FEW_VALUES = 32
-CONSTANT_SHARE = 2.0**-20
+CONSTANT_SHARE = 1e-6
 
 # Values far out: a few of them at each end, fences around the others, how far networks are taken.
 FEW_ROWS_SHARE, FEW_ROWS = 0.01, 3
