@@ -117,7 +117,7 @@ def save(
 
 
 def for_prediction(estimator: Fitted) -> Fitted:
-    """A fitted copy without the optimizer's state, which only further training needs.
+    """A fitted copy without what only further training needs: the optimizer's state, some rows.
 
     It predicts the same bits, and its pickle is up to three times smaller. ``partial_fit``
     and ``fit`` with ``warm_start=True`` are errors; a new ``fit`` is not.
@@ -159,7 +159,8 @@ def for_prediction(estimator: Fitted) -> Fitted:
         if isinstance(smaller.estimator_, BaseAutoencoder):
             smaller.estimator_ = for_prediction(smaller.estimator_)
     else:
-        smaller.__dict__.pop("_train_state", None)
+        for name in ("_train_state", "_recent"):
+            smaller.__dict__.pop(name, None)
     return smaller
 
 
@@ -416,6 +417,7 @@ def _state(
         "explained_variance_ratio_",
         "_sklearn_output_config",
         "_train_state",
+        "_recent",
     }
     if type(stored) is not dict or not types.keys() - optional <= stored.keys() <= types.keys():
         raise ValueError(f"what was fitted must be {sorted(types)}.")

@@ -42,6 +42,11 @@ class Ranges(NamedTuple):
         whole[len(whole) - n_categorical :] = False
         return cls(np.where(seen, low, 0.0), np.where(seen, high, 0.0), whole)
 
+    def united(self, other: "Ranges") -> "Ranges":
+        """The ranges of these rows and others."""
+        low, high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
+        return Ranges(low, high, self.whole & other.whole)
+
     def restored(self, values: np.ndarray) -> np.ndarray:
         """Values clipped to the ranges, and rounded in columns of whole numbers; float64."""
         values = np.clip(values.astype(np.float64), self.low, self.high)

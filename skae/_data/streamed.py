@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 
 from skae._data.categories import categories_of, n_columns_of, sizes_of
@@ -24,7 +25,8 @@ from skae._data.scale import Scaler
 from skae._data.shards import ShardedRows, load_shard, whole
 from skae._data.sources import Source
 from skae._runtime.device import fits
-from skae._runtime.randomness import SCALING_STREAM, generator, mix, subsamples
+from skae._runtime.randomness import RECENT_STREAM, SCALING_STREAM, generator, mix, subsamples
+from skae._runtime.tuning import FEWEST_RECENT, RECENT_ROWS
 
 # Bytes of scaled rows in a buffer. There are two buffers: one is trained on while the other is
 # filled. Data that fit into both are loaded as a whole.
@@ -39,6 +41,9 @@ _ROW_BYTES = 64
 
 # Fewest blocks from which a sample of rows is taken.
 _SAMPLED_BLOCKS = 256
+
+# Values in the rows of a stream that are kept.
+_RECENT_VALUES = 1 << 20
 
 # Values in the sample on which quartiles, or a transformer of scikit-learn, are fitted.
 _SCALING_VALUES = 1 << 22
@@ -83,6 +88,21 @@ def scaling_sample(
         return whole(X), whole(weights)
     size = max(_SAMPLED_BLOCKS, _SCALING_VALUES // X.shape[1])
     return sampled(X, weights, size, length, seed, SCALING_STREAM)
+
+
+def recent_rows(X: Any, earlier: np.ndarray | None, length: int | None, seed: int) -> np.ndarray:
+    """Rows to learn from while a stream goes on: the last ones of earlier ones and these.
+
+    Where there are no earlier ones, a random sample.
+    """
+    n_rows, n_features = X.shape
+    most = max(FEWEST_RECENT, min(RECENT_ROWS, _RECENT_VALUES // n_features))
+    index = np.arange(max(0, n_rows - most), n_rows)
+    if earlier is None:
+        index = sample_rows(n_rows, min(most, n_rows), length, seed, RECENT_STREAM).numpy()
+    rows = X[index]
+    rows = rows.toarray() if sparse.issparse(rows) else np.array(rows)
+    return rows if earlier is None else np.vstack([earlier, rows])[-most:]
 
 
 def _capacity(n_features: int, dtype: torch.dtype, n_members: int) -> int:

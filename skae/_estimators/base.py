@@ -12,6 +12,7 @@ from torch import nn
 
 from skae._data.shards import ShardedRows
 from skae._data.spec import InputSpec
+from skae._data.streamed import recent_rows
 from skae._data.table import Table
 from skae._data.types import FloatArray, MatrixLike
 from skae._estimators.callbacks import CallbackSupportMixin, train_watched
@@ -65,6 +66,7 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderParameters):
         "_table": Table,
         "_model": Model,
         "_train_state": SavedState,
+        "_recent": np.ndarray,
         "_sklearn_output_config": dict[str, str],
     }
 
@@ -75,6 +77,7 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderParameters):
     _table: Table
     _model: Model
     _train_state: SavedState
+    _recent: np.ndarray
 
     @all_or_nothing
     @fit_context(prefer_skip_nested_validation=True)
@@ -116,7 +119,9 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderParameters):
 
         The first call on an unfitted estimator fits the scaling and draws the
         weights; later calls keep the scaling and continue with the optimizer's
-        moments, also after a pickle. The learning rate is constant.
+        moments, also after a pickle. The learning rate is constant. What is usual
+        (thresholds, ranges, the density of latents) is learned from the last 256 rows
+        of all calls where a batch has fewer.
 
         Parameters
         ----------
@@ -242,12 +247,20 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderParameters):
         self._model = prepared.model()
         self._train_state = prepared.job.state.to_arrays()
         self.n_components_ = self._n_latents(self._model.n_features)
+        place = prepared.job.plan.block_length, prepared.job.plan.seeds[0]
+        self._recent = recent_rows(prepared.X, self._recent if append else None, *place)
         losses = [sum(loss) / len(loss) for loss in monitor.losses]
         self.loss_curve_ = [*self.loss_curve_, *losses] if append else losses
         validation_losses = [sum(loss) / len(loss) for loss in monitor.validation_losses]
         self.validation_loss_curve_ = validation_losses or None
         self.best_loss_ = min(self.validation_loss_curve_ or self.loss_curve_)
         self.n_iter_ = len(self.loss_curve_)
+
+    def _learned_from(self, prepared: Prepared, append: bool) -> tuple[Any, FloatArray | None]:
+        """The rows that tell what is usual, and weights: of a stream, enough of the last ones."""
+        if append and prepared.X.shape[0] < len(self._recent):
+            return self._recent, None
+        return prepared.X, prepared.weights
 
     def _settle(self) -> None:
         """Compute what of the fit was put off until it is asked for."""

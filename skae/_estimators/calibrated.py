@@ -75,12 +75,16 @@ class CalibratedDetector(BaseAutoencoder):
         self, X: MatrixLike, sample_weight: Any, reset: bool
     ) -> tuple[Any, FloatArray | None]:
         rows, weights = super()._training_rows(X, sample_weight, reset)
+        if reset:
+            self._check_several(rows)
+        return rows, weights
+
+    def _check_several(self, rows: Any) -> None:
         if rows.shape[0] == 1:
             raise ValueError(
                 f"{type(self).__name__} cannot learn from n_samples=1: one row tells nothing of "
                 f"what is usual. Pass more rows of positive weight."
             )
-        return rows, weights
 
     def _plan(
         self, n_rows: int, product_dtype: torch.dtype, one_pass: bool, starts_as_pca: bool
@@ -199,9 +203,14 @@ class CalibratedDetector(BaseAutoencoder):
         plan, n_rows = prepared.job.plan, prepared.X.shape[0]
         self._seeds, self.n_estimators_ = plan.seeds, len(plan.seeds)
         self.max_samples_ = plan.max_samples or n_rows
-        some = self._calibration_rows(prepared.X, plan.block_length)
-        trained = trained_on(prepared.job.rows, plan, n_rows, some)
-        self._calibrate(prepared.X, prepared.weights, some, trained)
+        X, weights = self._learned_from(prepared, append)
+        some = self._calibration_rows(X, plan.block_length)
+        if X is prepared.X:
+            trained = trained_on(prepared.job.rows, plan, n_rows, some)
+        else:
+            # Most of a stream's rows were trained on, in one call or another.
+            trained = torch.ones(len(plan.seeds), len(some), dtype=torch.bool)
+        self._calibrate(X, weights, some, trained)
 
     def _calibration_rows(self, X: Any, length: int | None) -> torch.Tensor:
         """Indices of the rows that calibrate."""

@@ -12,7 +12,7 @@ from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from skae._anomaly.rows import SCORES
-from skae._data.streamed import block_length
+from skae._data.streamed import block_length, recent_rows
 from skae._data.types import Auto, FloatArray, MatrixLike, NetworkBuilder, RandomState
 from skae._estimators.base import all_or_nothing
 from skae._estimators.image_detection import ImageDetection
@@ -410,8 +410,8 @@ class AutoencoderAnomalyDetector(OutlierMixin, ImageDetection):
     def calibrate(self, X: MatrixLike, sample_weight: Any = None) -> Self:
         """Calibrate scores and threshold on other rows, without training.
 
-        For a stream that drifts: :meth:`partial_fit` calibrates on the rows of its last
-        call, which may be few. Give it recent rows, a few hundred at least.
+        For a stream that drifts: :meth:`partial_fit` calibrates on its last 256 rows, or on
+        those of its last call if they are more. Give it recent rows, a few hundred at least.
 
         Parameters
         ----------
@@ -434,7 +434,9 @@ class AutoencoderAnomalyDetector(OutlierMixin, ImageDetection):
         """
         check_is_fitted(self)
         rows, weights = self._training_rows(X, sample_weight, reset=False)
+        self._check_several(rows)
         length = block_length(rows, self._model.dtype, len(self._seeds))
+        self._recent = recent_rows(rows, None, length, self._seeds[0])
         some = self._calibration_rows(rows, length)
         trained = torch.ones((len(self._seeds), len(some)), dtype=torch.bool)
         self._calibrate(rows, weights, some, trained)

@@ -32,6 +32,7 @@ class SamplingAutoencoder(BaseAutoencoder):
 
     latent_density: Any
     _density: Any
+    _ranges: Ranges
 
     def sample(self, n_samples: int = 1, random_state: RandomState = None) -> Output:
         """Draw new rows.
@@ -162,9 +163,13 @@ class SamplingAutoencoder(BaseAutoencoder):
         return cast(dict[str, Any], super().__getstate__())
 
     def _keep(self, prepared: Prepared, append: bool = False) -> None:
+        earlier = self._ranges if append else None
         super()._keep(prepared, append)
         self._choose_latents(prepared)
-        self._fit_density(prepared.X, prepared.weights, prepared.job.plan.seeds[0])
+        X, weights = self._learned_from(prepared, append)
+        self._fit_density(X, weights, prepared.job.plan.seeds[0])
+        if earlier is not None:
+            self._ranges = earlier.united(self._ranges)
 
     def _choose_latents(self, prepared: Prepared) -> None:
         """Which of the trained latents are kept: all, unless the estimator says otherwise."""

@@ -116,6 +116,9 @@ def check_state(state: dict[str, Any], network: NetworkBuilder | None) -> None:
         _check_density(state["_density"], n_latents)
         _check_ranges(state["_ranges"], state["_table"].width)
     weights = model["arrays"]["parameters"]
+    if "_recent" in state:
+        width = state["_table"].width
+        check_arrays(state, {"_recent": (len(state["_recent"]), width)}, kinds="fiub")
     if "_train_state" in state:
         moments = state["_train_state"]["moments"]
         must(moments.keys() <= {"first", "second"}, "the optimizer's moments have unknown names")

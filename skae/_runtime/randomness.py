@@ -33,7 +33,7 @@ if hasattr(os, "register_at_fork"):
 WEIGHTS_STREAM, SPLIT_STREAM, NOISE_STREAM, TABLE_STREAM, EPOCH_STREAM = range(5)
 # These streams lie beyond those of all epochs.
 MEMBER_STREAM, SUBSAMPLE_STREAM, SCORE_STREAM, SCALING_STREAM = range(2**40, 2**40 + 4)
-START_STREAM, DENSITY_STREAM = range(2**40 + 4, 2**40 + 6)
+START_STREAM, DENSITY_STREAM, RECENT_STREAM = range(2**40 + 4, 2**40 + 7)
 # One for each further callable in a tuple of noises.
 CHAINED_STREAM = 2**41
 

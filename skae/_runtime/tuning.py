@@ -84,6 +84,9 @@ TILE_SIDE, TILE_OVERLAP = 256, 48
 CORRECTION_DAMPING = 0.1
 HOLE_STEPS, HOLE_STEP, HOLE_MOMENTUM = 6, 0.36, 0.5
 
+# Streams: rows that a calibration and a density are made of, at least.
+RECENT_ROWS, FEWEST_RECENT = 256, 16
+
 # Densities of latents.
 DENSITY_ROWS = 20_000
 MIXTURE_SIZES, ROWS_OF_A_COMPONENT = (1, 2, 3, 5, 10, 20, 40, 80), 10
