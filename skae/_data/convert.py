@@ -62,6 +62,12 @@ def from_caller(X: Any, name: str = "X") -> Any:
         return X
     if isinstance(X, Tensor):
         return _array_of(X, name)
+    if is_dask(X):
+        raise TypeError(
+            f"{name} is a Dask collection, which this would pull into the memory of one process. "
+            f"Pass it to the estimator of the same name in skae.dask (to score it with a fitted "
+            f"one, skae.dask.wrap), or pass {name}.compute()."
+        )
     if isinstance(X, (list, tuple)):
         return _array_of_list(X, name)
     is_array = hasattr(X, "__array__") or hasattr(X, "__array_interface__")
@@ -78,6 +84,11 @@ def from_caller(X: Any, name: str = "X") -> Any:
     raise TypeError(
         f"{name} is of type {kind.__module__}.{kind.__qualname__}, which holds no rows. {remedy}."
     )
+
+
+def is_dask(X: Any) -> bool:
+    """Whether something is a collection of Dask: an array, a frame, a series."""
+    return not isinstance(X, type) and hasattr(X, "__dask_graph__")
 
 
 def _remedy(X: Any) -> str | None:

@@ -10,6 +10,7 @@ import torch
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from torch import nn
 
+from skae._data.convert import is_dask
 from skae._data.shards import ShardedRows
 from skae._data.spec import InputSpec
 from skae._data.streamed import recent_rows
@@ -46,7 +47,9 @@ def all_or_nothing(method: _Method) -> _Method:
 
 def _check_length(X: Any, y: Any) -> None:
     """Refuse targets of another length, as of other data; nothing else is asked of them."""
-    check_consistent_length(*(v for v in (X, y) if hasattr(v, "__len__") or hasattr(v, "shape")))
+    known = [v for v in (X, y) if hasattr(v, "__len__") or hasattr(v, "shape")]
+    # To ask a Dask collection for its length may compute it.
+    check_consistent_length(*(v for v in known if not is_dask(v)))
 
 
 class BaseAutoencoder(CallbackSupportMixin, AutoencoderParameters):
