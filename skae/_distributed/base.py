@@ -43,9 +43,10 @@ def standing_for(local: type) -> Callable[[Any], Any]:
 
 
 def take_fit(source: Any, target: Any) -> Any:
-    """Give an estimator what another one was fitted to; its parameters stay."""
-    parameters = source.get_params(deep=False)
-    target.__dict__.update({k: v for k, v in vars(source).items() if k not in parameters})
+    """Give an estimator all that another one has but its parameters, and nothing else."""
+    own = {name: vars(target)[name] for name in target.get_params(deep=False)}
+    taken = vars(source).keys() - source.get_params(deep=False).keys()
+    target.__dict__ = own | {name: vars(source)[name] for name in taken}
     return target
 
 

@@ -24,9 +24,9 @@ def partition(X: Any, sample_weight: Any) -> tuple[Any, np.ndarray | None]:
     """The rows of one partition that have a positive weight, with their weights."""
     if sample_weight is None:
         return X, None
-    weights = check_sample_weight(
-        np.asarray(sample_weight), X, dtype=np.float64, ensure_non_negative=True
-    )
+    weights = np.asarray(sample_weight)
+    if weights.any():  # Of all zeros a check tells that they are, which here is no error.
+        weights = check_sample_weight(weights, X, dtype=np.float64, ensure_non_negative=True)
     positive = weights > 0
     return X[positive], weights[positive]
 

@@ -1,0 +1,26 @@
+"""Clusters of Dask on this machine."""
+
+import pytest
+
+
+def _client(**settings):
+    distributed = pytest.importorskip("distributed")
+    pytest.importorskip("dask.dataframe")
+    settings = {"threads_per_worker": 1, "dashboard_address": None, **settings}
+    cluster = distributed.LocalCluster(**settings)
+    client = distributed.Client(cluster)
+    yield client
+    client.close()
+    cluster.close()
+
+
+@pytest.fixture(scope="session")
+def client():
+    """A client of two workers that are threads of this process."""
+    yield from _client(n_workers=2, processes=False)
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """A client of two workers that are processes."""
+    yield from _client(n_workers=2, memory_limit="2GB")

@@ -1,0 +1,272 @@
+"""Fits in processes of a cluster: the same wherever rows are, and errors that say what to do."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+import skae
+import skae.dask
+from skae._data.shards import ShardedRows, ShardRows
+from skae._distributed import gang
+from skae._distributed.collections import partitions
+from skae._runtime.communicator import ALONE
+from skae._training import loop
+from skae._training.feeds import ShardFeed
+
+pytestmark = pytest.mark.slow
+
+da = pytest.importorskip("dask.array")
+distributed = pytest.importorskip("distributed")
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(600, 3)) @ rng.normal(size=(3, 6)) + 0.1 * rng.normal(size=(600, 6))
+SIZES = (200, 7, 193, 110, 90)
+FEW = {"n_components": 2, "max_epochs": 2, "batch_size": 32, "random_state": 0}
+ENDLESS = {**FEW, "max_epochs": 10**6, "init": "random"}
+
+
+def array():
+    return da.from_array(X, chunks=(SIZES, 6))
+
+
+def on(client, workers):
+    """The rows, in the memory of these workers alone."""
+    rows = client.persist(array(), workers=workers, allow_other_workers=False)
+    distributed.wait(rows)
+    return rows
+
+
+def addresses(client):
+    return sorted(client.nthreads())
+
+
+@pytest.fixture
+def pair(processes):
+    """A client of two workers that are ready."""
+    processes.wait_for_workers(2, timeout=60)
+    processes.run(lambda: __import__("skae.dask"))
+    return processes
+
+
+@contextlib.contextmanager
+def within(seconds):
+    start = time.monotonic()
+    yield
+    assert time.monotonic() - start < seconds
+
+
+@contextlib.contextmanager
+def while_training(client, action, n_tasks=2):
+    """Do something two seconds after the tasks of a fit are with their workers."""
+
+    def act():
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            keys = [key for keys in client.processing().values() for key in keys]
+            if sum(str(key).startswith("skae-") for key in keys) >= n_tasks:
+                break
+            time.sleep(0.1)
+        time.sleep(2)
+        action()
+
+    thread = threading.Thread(target=act)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+class AllPartitions:
+    """The batches of a fit on a cluster, for one that knows nothing of it."""
+
+    def __init__(self, rows, plan):
+        parts = dict(enumerate(np.split(X, np.cumsum(SIZES)[:-1])))
+        self._feed = ShardFeed(ShardRows(rows, ShardedRows(parts, len(SIZES), ALONE)), plan)
+
+    def __getattr__(self, name):
+        return getattr(self._feed, name)
+
+
+def parameters(estimator):
+    return estimator._model.network.parameters
+
+
+@pytest.mark.parametrize("name", ["AutoencoderTransformer", "DenoisingAutoencoder"])
+def test_a_fit_is_that_of_one_process_wherever_the_rows_are(name, pair, monkeypatch):
+    settings = {**FEW, "precision": "float64"}
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "make_feed", AllPartitions)
+        one = getattr(skae, name)(**settings).fit(X)
+    first, second = addresses(pair)
+    for workers in ([first], [second], [first, second]):
+        found = getattr(skae.dask, name)(**settings, timeout=30).fit(on(pair, workers))
+        torch.testing.assert_close(parameters(found), parameters(one), rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(found.loss_curve_, one.loss_curve_, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["AutoencoderTransformer", "AutoencoderAnomalyDetector"])
+def test_all_workers_end_with_the_same_bits(name, pair):
+    plain = getattr(skae, name)(**FEW)
+    rows = on(pair, None)
+    parts = partitions(rows, None)
+    fitted, digests = gang.train(pair, plain, parts, 30, resume=False, one_pass=False)
+    assert len(digests) == 2
+    assert digests[0] == digests[1]
+    again, others = gang.train(pair, plain, parts, 30, resume=False, one_pass=False)
+    assert torch.equal(parameters(again), parameters(fitted))
+    assert others == digests
+
+
+def test_an_error_of_one_worker_is_raised_in_seconds(pair):
+    broken = array().map_blocks(lambda block: np.where(len(block) == 7, np.inf, block))
+    with within(20), pytest.raises(ValueError, match="infinity"):
+        skae.dask.AutoencoderTransformer(**FEW).fit(broken)
+    works(pair)
+
+
+def works(client, seconds=120):
+    """The next fit on the same cluster works."""
+    client.wait_for_workers(2, timeout=60)
+    with within(seconds):
+        found = skae.dask.AutoencoderTransformer(**FEW, timeout=60).fit(array())
+    assert found.score(array()) > 0.5
+
+
+def interrupted(client, action, error, match, timeout=5.0, seconds=30, n_tasks=2):
+    """A fit during which something happens raises this, and leaves the estimator as it was."""
+    estimator = skae.dask.AutoencoderTransformer(**FEW, timeout=60).fit(array())
+    before = dict(vars(estimator.set_params(**ENDLESS, timeout=timeout)))
+    with (
+        within(seconds),
+        pytest.raises(error, match=match),
+        while_training(client, action, n_tasks),
+    ):
+        estimator.fit(array())
+    assert vars(estimator) == before
+
+
+def pid_of(client, address):
+    return client.run(os.getpid, workers=[address])[address]
+
+
+def test_a_worker_that_is_killed(pair):
+    victim = addresses(pair)[1]
+    pid = pid_of(pair, victim)
+    interrupted(pair, lambda: os.kill(pid, signal.SIGKILL), RuntimeError, f"{victim} left")
+    works(pair)
+
+
+def test_the_only_holder_that_is_killed(pair):
+    victim = addresses(pair)[0]
+    rows, pid = on(pair, [victim]), pid_of(pair, victim)
+    estimator = skae.dask.AutoencoderTransformer(**ENDLESS, timeout=5)
+    with (
+        within(30),
+        pytest.raises(RuntimeError, match=f"{victim} left"),
+        while_training(pair, lambda: os.kill(pid, signal.SIGKILL), n_tasks=1),
+    ):
+        estimator.fit(rows)
+    pair.wait_for_workers(2, timeout=60)
+    # Dask computes again what was lost.
+    assert estimator.set_params(max_epochs=1, timeout=60).fit(rows).n_iter_ == 1
+
+
+def test_a_worker_that_hangs(pair):
+    victim = addresses(pair)[1]
+    pid = pid_of(pair, victim)
+    try:
+        interrupted(pair, lambda: os.kill(pid, signal.SIGSTOP), RuntimeError, "silent")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    works(pair)
+
+
+def test_a_worker_that_is_busy(pair, monkeypatch):
+    busy, rows = addresses(pair)[1], on(pair, None)
+    estimator = skae.dask.AutoencoderTransformer(**FEW, timeout=3)
+    by_worker, tasks = gang._by_worker, []
+
+    def then_busy(*given):
+        tasks.append(pair.submit(time.sleep, 15, workers=[busy], pure=False))
+        time.sleep(0.5)
+        return by_worker(*given)
+
+    # Its partitions are ready, and just when its part of the fit comes it has another task.
+    monkeypatch.setattr(gang, "_by_worker", then_busy)
+    with within(40), pytest.raises(TimeoutError, match=rf"no free thread on {busy}.*Dask does not"):
+        estimator.fit(rows)
+    distributed.wait(tasks)
+    works(pair)
+
+
+def test_ctrl_c_on_the_client(pair):
+    interrupted(
+        pair, lambda: signal.raise_signal(signal.SIGINT), KeyboardInterrupt, None, seconds=20
+    )
+    idle(pair)
+    works(pair)
+
+
+def idle(client, seconds=10):
+    """No task is left on any worker."""
+    with within(seconds):
+        while any(client.processing().values()):
+            time.sleep(0.1)
+
+
+def test_workers_stop_when_the_client_is_gone(pair):
+    other = distributed.Client(pair.scheduler.address, set_as_default=False)
+    estimator = skae.dask.AutoencoderTransformer(**ENDLESS, client=other, timeout=30)
+    thread = threading.Thread(target=lambda: swallowed(estimator.fit, array()))
+    with while_training(pair, lambda: other.close(timeout=2)):
+        thread.start()
+        thread.join(30)
+    idle(pair, 20)
+    works(pair)
+
+
+def swallowed(function, *arguments):
+    with contextlib.suppress(BaseException):
+        function(*arguments)
+
+
+def test_a_worker_that_joins_and_one_that_leaves(pair):
+    estimator = skae.dask.AutoencoderTransformer(**{**FEW, "max_epochs": 400}, timeout=60)
+    with while_training(pair, lambda: pair.cluster.scale(3)):
+        estimator.fit(array())
+    pair.wait_for_workers(3, timeout=60)
+    victim = addresses(pair)[0]
+    try:
+        interrupted(
+            pair, lambda: pair.retire_workers([victim]), RuntimeError, f"{victim} left", seconds=60
+        )
+    finally:
+        pair.cluster.scale(2)
+    works(pair)
+
+
+def test_nothing_is_left_after_many_fits(pair):
+    def counts():
+        import gc
+
+        gc.collect()
+        return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+
+    rows = on(pair, None)
+    estimator = skae.dask.AutoencoderTransformer(**{**FEW, "max_epochs": 1}, timeout=30)
+    for _ in range(3):
+        estimator.fit(rows)
+    before = pair.run(counts)
+    for _ in range(50):
+        estimator.fit(rows)
+    time.sleep(1)
+    for address, (files, threads) in pair.run(counts).items():
+        assert files <= before[address][0] + 4
+        assert threads <= before[address][1] + 2
