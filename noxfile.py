@@ -29,7 +29,16 @@ OLDEST = [
     "pytest==8.*",
     "pytest-xdist>=3.5",
 ]
-OPTIONAL = ["constriction", "matplotlib", "onnxscript", "pandas", "polars", "pyarrow", "tqdm"]
+OPTIONAL = [
+    "constriction",
+    "dask",
+    "matplotlib",
+    "onnxscript",
+    "pandas",
+    "polars",
+    "pyarrow",
+    "tqdm",
+]
 
 
 def install(session: nox.Session, *packages: str) -> None:

@@ -13,6 +13,7 @@ from skae._runtime.version import __version__
 _SUBMODULES = (
     "checkpoints",
     "codec",
+    "dask",
     "exceptions",
     "export",
     "inspection",

@@ -13,8 +13,11 @@ import pytest
 import skae
 
 MODULES = ["skae", *(f"skae.{name}" for name in skae._SUBMODULES)]
+# What is for Dask has the names of what it stands for.
 PUBLIC = {
-    name: getattr(importlib.import_module(module), name)
+    f"dask.{name}" if module == "skae.dask" else name: getattr(
+        importlib.import_module(module), name
+    )
     for module in MODULES
     for name in importlib.import_module(module).__all__
     if not name.startswith("_")
@@ -55,6 +58,7 @@ EXTRAS = {
     "ContributionDisplay": ["matplotlib", "pandas"],
     "LatentSizeDisplay": ["matplotlib"],
     "LatentWalkDisplay": ["matplotlib"],
+    **{name: ["dask.array", "distributed"] for name in PUBLIC if name.startswith("dask.")},
 }
 
 
