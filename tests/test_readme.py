@@ -15,7 +15,7 @@ PAGES = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8
 def test_snippets_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     snippets = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    for package in ("pandas", "polars", "matplotlib", "h5py", "pyarrow", "onnxruntime"):
+    for package in ("pandas", "polars", "matplotlib", "h5py", "pyarrow", "onnxruntime", "dask"):
         if any(re.search(rf"^(import|from) {package}", text, re.MULTILINE) for text in snippets):
             pytest.importorskip(package)
     if any("load_sample_image" in text for text in snippets):

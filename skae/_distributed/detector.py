@@ -35,7 +35,7 @@ class AutoencoderAnomalyDetector(DaskEstimator, detector.AutoencoderAnomalyDetec
     >>> from sklearn.datasets import load_iris
     >>> from skae.dask import AutoencoderAnomalyDetector
     >>> cluster = LocalCluster(n_workers=2, threads_per_worker=1, processes=False,
-    ...                        dashboard_address=None)
+    ...                        dashboard_address=":0")
     >>> client = Client(cluster)
     >>> X = da.from_array(load_iris().data, chunks=(50, 4))
     >>> detector = AutoencoderAnomalyDetector(n_components=2, random_state=0).fit(X)
@@ -52,6 +52,8 @@ class AutoencoderAnomalyDetector(DaskEstimator, detector.AutoencoderAnomalyDetec
     (150, 4)
     >>> detector.reconstruct(X).shape
     (150, 4)
+    >>> detector.to_local().explain(load_iris().data[:1]).shape
+    (4, 3)
     >>> client.close(), cluster.close()
     (None, None)
     """

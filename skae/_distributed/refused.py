@@ -17,6 +17,12 @@ def check_parts_from_anywhere(estimator: Any) -> None:
     ValueError
     """
     _check_noise(getattr(estimator, "noise", None))
+    if estimator._table.categories:
+        column = estimator._table.categories[0].column
+        raise ValueError(
+            f"Column {column} of X is a category, whose values a worker knows in part. Pass one "
+            f"column for each value: dask.dataframe.get_dummies(X.categorize()), say."
+        )
     if getattr(estimator, "patch_size", None) is not None:
         raise ValueError(
             f"patch_size={estimator.patch_size!r} draws patches from images in memory. Pass "

@@ -187,7 +187,7 @@ class AutoencoderTransformer(DaskTransformer, transformer.AutoencoderTransformer
     >>> from sklearn.datasets import load_iris
     >>> from skae.dask import AutoencoderTransformer
     >>> cluster = LocalCluster(n_workers=2, threads_per_worker=1, processes=False,
-    ...                        dashboard_address=None)
+    ...                        dashboard_address=":0")
     >>> client = Client(cluster)
     >>> X = da.from_array(load_iris().data, chunks=(50, 4))
     >>> autoencoder = AutoencoderTransformer(n_components=2, max_epochs=20, random_state=0)
@@ -249,7 +249,7 @@ class DenoisingAutoencoder(DaskTransformer, denoiser.DenoisingAutoencoder):  # t
     >>> from sklearn.datasets import load_iris
     >>> from skae.dask import DenoisingAutoencoder
     >>> cluster = LocalCluster(n_workers=2, threads_per_worker=1, processes=False,
-    ...                        dashboard_address=None)
+    ...                        dashboard_address=":0")
     >>> client = Client(cluster)
     >>> X = da.from_array(load_iris().data, chunks=(50, 4))
     >>> autoencoder = DenoisingAutoencoder(n_components=2, max_epochs=20, random_state=0).fit(X)
@@ -258,6 +258,10 @@ class DenoisingAutoencoder(DaskTransformer, denoiser.DenoisingAutoencoder):  # t
     >>> holes = da.where(X > 6.5, float("nan"), X)
     >>> bool(da.isnan(autoencoder.impute(holes)).any().compute())
     False
+    >>> autoencoder.fit_transform(X).shape
+    (150, 2)
+    >>> autoencoder.to_local().denoise(load_iris().data).shape
+    (150, 4)
     >>> client.close(), cluster.close()
     (None, None)
     """

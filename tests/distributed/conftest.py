@@ -6,7 +6,7 @@ import pytest
 def _client(**settings):
     distributed = pytest.importorskip("distributed")
     pytest.importorskip("dask.dataframe")
-    settings = {"threads_per_worker": 1, "dashboard_address": None, **settings}
+    settings = {"threads_per_worker": 1, "dashboard_address": ":0", **settings}
     cluster = distributed.LocalCluster(**settings)
     client = distributed.Client(cluster)
     yield client
