@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from skae._anomaly.thresholds import median_deviation, weighted_quantile
-from skae._model.model import Coded, padded
+from skae._model.model import ROW_BLOCK, Coded, padded
 from skae._runtime.device import computing
 from skae._runtime.randomness import SCORE_STREAM, generator
 from skae._runtime.tuning import (
@@ -40,6 +40,9 @@ from skae._runtime.tuning import (
     VIEW_DIMENSIONS,
     VIEW_SHARPNESS,
 )
+
+# Distances that are in memory at once, so that they stay in the caches.
+_DISTANCES = 1 << 18
 
 # Which views each kind of score combines; "reconstruction" is the loss itself.
 SCORES = {
@@ -76,17 +79,11 @@ class View(NamedTuple):
     location: float = 0.0
     scale: float = 1.0
 
-    def outlyingness(self, distances: Tensor) -> Tensor:
-        """Distances in robust deviations from the median of the training data, by logarithm."""
-        # A hundredth of the unit is as near as it gets: a copy of a reference is not
-        # infinitely normal.
-        return ((distances / self.unit + 0.01).log() - self.location) / self.scale
-
     def calibrated(self, distances: Tensor, weights: Tensor) -> "View":
         """The view with unit, location and scale as these distances have them."""
         unit = weighted_quantile(distances.numpy(), weights.numpy(), 0.5)
         view = self._replace(unit=unit if unit > 0.0 else float(distances.mean()) or 1.0)
-        logs = view.outlyingness(distances).numpy()
+        logs = _in_deviations(distances, view.unit, 0.0, 1.0).numpy()
         location = weighted_quantile(logs, weights.numpy(), 0.5)
         deviation = median_deviation(logs, location, weights.numpy())
         spread = float(np.sqrt(np.cov(logs, aweights=weights.numpy(), ddof=0)))
@@ -110,11 +107,6 @@ class Member(NamedTuple):
     many: np.ndarray | None
     views: list[View]
 
-    def outlyingness(self, distances: Tensor) -> Tensor:
-        """By view, of distances (n_views, n)."""
-        pairs = zip(self.views, distances, strict=True)
-        return torch.stack([view.outlyingness(d) for view, d in pairs])
-
     def calibrated(self, distances: Tensor, weights: Tensor) -> "Member":
         """With views as these distances (n_views, n) have them."""
         pairs = zip(self.views, distances, strict=True)
@@ -125,52 +117,80 @@ class Member(NamedTuple):
         rows = {"few": self.few, "many": self.many, "center": view.center}[view.references]
         assert rows is not None
         references = torch.from_numpy(rows).double()
-        return _moved(view, references.view(1, 1, -1) if rows.ndim == 1 else references)
+        return references.view(1, 1, -1) if rows.ndim == 1 else references
 
 
-def _moved(view: View, rows: Tensor) -> Tensor:
-    """Rows where the view takes its distances."""
-    if view.basis is None or view.center is None:
-        return rows
-    return (rows - torch.from_numpy(view.center)) @ torch.from_numpy(view.basis).double()
+def _in_deviations(distances: Tensor, unit: Any, location: Any, scale: Any) -> Tensor:
+    """Distances in robust deviations from the median of the training data, by logarithm."""
+    # A hundredth of the unit is as near as it gets: a copy of a reference is not
+    # infinitely normal.
+    return ((distances / unit + 0.01).log() - location) / scale
 
 
 class Distances:
-    """The distances of one view, with all that depends on the fit alone computed once."""
+    """The distances of one view of each member, with what depends on the fit alone computed once.
 
-    def __init__(self, member: Member, view: View):
-        self.view, references = view, member.references(view)
-        self._shape, self._references = references.shape[:2], references.flatten(0, 1)
-        self._norms = (self._references**2).sum(1)
+    Parameters
+    ----------
+    members : list of Member
+    views : list of View
+        One a member, all of one kind.
+    """
+
+    def __init__(self, members: list[Member], views: list[View]):
+        each = [member.references(view) for member, view in zip(members, views, strict=True)]
+        most = max(references.shape[1] for references in each)
+        # Fewer ones are filled up by copies, which are no nearer.
+        each = [functional.pad(r, (0, 0, 0, most - r.shape[1]), mode="replicate") for r in each]
+        self._shape = each[0].shape[:2]
+        self._center, self._basis = _bases(views)
+        self._references = self._moved(torch.stack(each).flatten(1, 2)).mT
+        # A row's result has the same bits in parts of whole blocks.
+        self._length = max(1, _DISTANCES // self._references[:, 0].numel() // ROW_BLOCK) * ROW_BLOCK
+        self._norms = (self._references**2).sum(1, keepdim=True)
         # Below, a reference is the row itself. References are kept in float32.
         self._rounding = float(1e-9 * self._norms.mean())
+        self._share = torch.tensor([view.share for view in views]).double().view(-1, 1, 1)
 
     def __call__(self, rows: Tensor, alone: Tensor | None = None) -> Tensor:
-        """Distance of rows (n, d) from the nearest reference, on average over the draws, (n,).
+        """Distance of rows (K, n, d) from the nearest reference, on average over draws, (K, n).
 
         Rows that are ``alone`` leave themselves out of the references, and of the covariance.
         """
-        rows = _moved(self.view, rows)
-        own = (rows**2).sum(1)
+        if torch.compiler.is_exporting() or rows.shape[1] <= self._length:
+            return self._of(rows, alone)
+        parts = rows.split(self._length, 1)
+        if alone is None:
+            return torch.cat([self._of(part, None) for part in parts], 1)
+        pairs = zip(parts, alone.split(self._length), strict=True)
+        return torch.cat([self._of(*pair) for pair in pairs], 1)
+
+    def _of(self, rows: Tensor, alone: Tensor | None) -> Tensor:
+        rows = self._moved(rows)
+        own = rows.square().sum(2, keepdim=True)
         # Squared distances less the row's own norm, which is added to the least of them alone.
-        squares = torch.addmm(self._norms, rows, self._references.T, alpha=-2.0)
+        squares = torch.baddbmm(self._norms, rows, self._references, alpha=-2.0)
         if alone is not None:
-            itself = squares <= (self._rounding - own)[:, None]
+            itself = squares <= self._rounding - own
             squares.masked_fill_(itself & alone[:, None], torch.inf)
             squares += self._without_itself(squares, own) * alone[:, None]
-        nearest = squares.view(-1, *self._shape).amin(2) + own[:, None]
-        # It may be the row itself for all references.
-        none = (nearest <= self._rounding) | nearest.isinf()
-        return nearest.masked_fill(none, 0.0).sqrt().mean(1)
+        nearest = squares.view(len(squares), -1, *self._shape).amin(3) + own
+        if alone is not None:  # It may be the row itself for all references.
+            nearest.masked_fill_(nearest.isinf(), 0.0)
+        distances = torch.threshold(nearest, self._rounding, 0.0).sqrt()
+        return distances[..., 0] if self._shape[0] == 1 else distances.mean(2)
+
+    def _moved(self, rows: Tensor) -> Tensor:
+        """Rows (K, n, d) where distances are taken."""
+        return rows if self._basis is None else (rows - self._center) @ self._basis
 
     def _without_itself(self, squares: Tensor, own: Tensor) -> Tensor:
         """What squared distances gain if a row has no part in the covariance.
 
         By the formula of Sherman and Morrison (1950) for the inverse of a matrix less a row's.
         """
-        share = self.view.share
-        along = own[:, None] - (self._norms - squares) / 2
-        gain = share * along**2 / (1.0 - share * own).clamp(min=0.01)[:, None]
+        along = own - (self._norms - squares) / 2
+        gain = self._share * along**2 / (1.0 - self._share * own).clamp(min=0.01)
         return gain.nan_to_num(0.0, 0.0, 0.0)
 
 
@@ -206,13 +226,9 @@ class Scorer:
         projected = _projected(padded(coded.joint), self.directions)
         if alone is not None:
             alone = functional.pad(alone, (0, projected.shape[1] - n))
-        by_view = torch.stack(
-            [
-                torch.stack([d.view.outlyingness(d(rows, alone)[:n]) for d in views], 1)
-                for views, rows in zip(self._distances, projected, strict=True)
-            ]
-        )
-        return _combined(coded.average(by_view).T)
+        distances = torch.stack([of_view(projected, alone) for of_view in self._distances])
+        by_view = _in_deviations(distances[..., :n], *self._levels)
+        return _combined(coded.average(by_view.permute(1, 2, 0)).T)
 
     def contributions(self, coded: Coded) -> Tensor:
         """The features' shares in the outlyingness, (n, n_features).
@@ -228,7 +244,7 @@ class Scorer:
 
     def prepare(self) -> None:
         """Compute what depends on the fit alone; the first call with rows does so too."""
-        self.directions, self._distances  # noqa: B018
+        self.directions, self._distances, self._levels  # noqa: B018
 
     @cached_property
     def directions(self) -> Tensor | None:
@@ -236,8 +252,12 @@ class Scorer:
         return projection(self.width, self.seed)
 
     @cached_property
-    def _distances(self) -> list[list[Distances]]:
-        return [[Distances(member, view) for view in member.views] for member in self.members]
+    def _distances(self) -> list[Distances]:
+        return _distances(self.members)
+
+    @cached_property
+    def _levels(self) -> tuple[Tensor, ...]:
+        return _levels(self.members)
 
     def __getstate__(self) -> dict[str, Any]:
         # What was computed once is computed again.
@@ -263,12 +283,12 @@ class RowCalibration:
         if self._projected is None:
             self._width = coded.joint.shape[-1]
             self._directions = projection(self._width, self._seeds[0])
-            shape = len(self._weights), len(self._seeds), joint_width(self._width)
+            shape = len(self._seeds), len(self._weights), joint_width(self._width)
             self._projected = np.empty(shape)
             self._moments = _Moments(coded.values[0])
         n = coded.joint.shape[1]
-        projected = _projected(padded(coded.joint), self._directions)[:, :n]
-        self._projected[part] = projected.transpose(0, 1).numpy()
+        projected = _projected(padded(coded.joint), self._directions)
+        self._projected[:, part] = projected[:, :n].numpy()
         weights = torch.from_numpy(self._weights[part])
         self._moments.add(coded.values, coded.residuals, weights)
 
@@ -294,14 +314,13 @@ class RowCalibration:
         unseen = trained if alone is not None else ~trained
         weight = torch.from_numpy(self._weights)
         used = weight * unseen
-        members, distances = [], []
-        for k, seed in enumerate(self._seeds):
-            rows = torch.from_numpy(self._projected[:, k])
-            own = weight * trained[k]
-            members.append(_member(SCORES[kind], rows, own, seed, shrinks=alone is not None))
-            of_views = [Distances(members[k], view)(rows, alone) for view in members[k].views]
-            distances.append(torch.stack(of_views))
-        by_member = torch.stack(distances)
+        rows = torch.from_numpy(self._projected)
+        members = [
+            _member(SCORES[kind], own, weight * seen, seed, shrinks=alone is not None)
+            for own, seen, seed in zip(rows, trained, self._seeds, strict=True)
+        ]
+        of_views = [of_view(rows, alone) for of_view in _distances(members)]
+        by_member = torch.stack(of_views, 1)
         if alone is None and int((used > 0).sum(1).min()) < FEWEST_HELD_OUT:
             # What so few rows of each have in common is calibrated on all of them together.
             pooled = by_member.transpose(0, 1).flatten(1), used.flatten()
@@ -309,9 +328,8 @@ class RowCalibration:
         else:
             parts = list(zip(by_member, used, strict=True))
         members = [m.calibrated(*part) for m, part in zip(members, parts, strict=True)]
-        pairs = zip(members, by_member, strict=True)
-        outlyingness = torch.stack([member.outlyingness(d) for member, d in pairs])
-        known = outlyingness.where(unseen[:, None], torch.nan).nanmean(0)
+        outlyingness = _in_deviations(by_member.transpose(0, 1), *_levels(members))
+        known = outlyingness.where(unseen, torch.nan).nanmean(1)
         scorer = Scorer(members, self._moments.features(), self._width, self._seeds[0])
         return scorer, _combined(known).numpy()
 
@@ -336,6 +354,28 @@ class _Moments:
         return torch.stack(moments).numpy()
 
 
+def _distances(members: list[Member]) -> list[Distances]:
+    """One for each view."""
+    kinds = zip(*(member.views for member in members), strict=True)
+    return [Distances(members, list(views)) for views in kinds]
+
+
+def _levels(members: list[Member]) -> tuple[Tensor, ...]:
+    """Unit, location and scale of the views, (n_views, K, 1)."""
+    levels = [[view[-3:] for view in member.views] for member in members]
+    return tuple(torch.tensor(levels, dtype=torch.float64).transpose(0, 1)[..., None].unbind(2))
+
+
+def _bases(views: list[View]) -> tuple[Tensor | None, Tensor | None]:
+    """What moves rows of each member: a center (K, 1, d) and a basis (K, d, d)."""
+    centers = [view.center for view in views if view.center is not None]
+    bases = [view.basis for view in views if view.basis is not None]
+    if not bases:
+        return None, None
+    center, basis = torch.from_numpy(np.stack(centers)), torch.from_numpy(np.stack(bases))
+    return center.double()[:, None], basis.double()
+
+
 def _combined(by_view: Tensor) -> Tensor:
     """A smooth maximum over the views, (n,), of (n_views, n)."""
     smooth = torch.logsumexp(VIEW_SHARPNESS * by_view, 0) - np.log(len(by_view))
@@ -356,13 +396,13 @@ def _member(
     member = Member(rows[few].float().numpy(), rows[many][None].float().numpy(), [])
 
     def mahalanobis() -> View:
-        distances = Distances(member, View("few"))(rows)
+        distances = Distances([member], [View("few")])(rows[None])[0]
         for _ in range(2):
             bound = weighted_quantile(distances.numpy(), weights.numpy(), 1.0 - TRIMMED_SHARE)
             # Copies of a row may differ by rounding.
             inner = weights * (distances <= bound * (1 + 1e-9))
             view = View("center", *_whitening(rows, inner, shrinks))
-            distances = Distances(member, view)(rows)
+            distances = Distances([member], [view])(rows[None])[0]
         return view
 
     made = {

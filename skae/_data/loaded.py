@@ -1,6 +1,7 @@
 """The scaled training rows, from which batches are gathered."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -214,8 +215,12 @@ def _is_ready(X: Any, dtype: torch.dtype) -> bool:
 
 def content_keys(rows: np.ndarray) -> np.ndarray:
     """A 64-bit hash of each row: its bits times odd constants, summed."""
-    columns = np.arange(1, rows.shape[1] + 1, dtype=np.uint64)
     with np.errstate(over="ignore"):
         bits = np.ascontiguousarray(rows, dtype=np.float32).view(np.uint32).astype(np.uint64)
-        factors = (columns * np.uint64(0x9E3779B97F4A7C15)) | np.uint64(1)
-        return (bits * factors).sum(axis=1).view(np.int64)
+        return (bits * _odd_factors(rows.shape[1])).sum(axis=1).view(np.int64)
+
+
+@lru_cache(maxsize=16)
+def _odd_factors(n_columns: int) -> np.ndarray:
+    columns = np.arange(1, n_columns + 1, dtype=np.uint64)
+    return (columns * np.uint64(0x9E3779B97F4A7C15)) | np.uint64(1)

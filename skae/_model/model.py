@@ -21,7 +21,7 @@ from skae._training.losses import Loss, loss_of
 
 # Products of one or a few rows take other kernels, with other rounding. Filled up
 # to whole blocks, a row's result has the same bits in any batch.
-_ROW_BLOCK = 16
+ROW_BLOCK = 16
 
 # Scaled values are cut off here: no layer, and no square, makes infinity of so much.
 FARTHEST = 1e15
@@ -179,8 +179,8 @@ class Model:
         return float(self.network.flops * min(X.shape[0], self._batch_length()))
 
     def _batch_length(self) -> int:
-        length = _BATCH_VALUES // self.network.row_width // _ROW_BLOCK * _ROW_BLOCK
-        return max(_ROW_BLOCK, length)
+        length = _BATCH_VALUES // self.network.row_width // ROW_BLOCK * ROW_BLOCK
+        return max(ROW_BLOCK, length)
 
     def map(
         self,
@@ -387,5 +387,5 @@ def _finite_float64(values: Tensor) -> Tensor:
 
 def padded(values: Tensor) -> Tensor:
     """Rows of zeros added, up to a whole number of blocks; not in a graph for any number."""
-    missing = 0 if torch.compiler.is_exporting() else -values.shape[-2] % _ROW_BLOCK
+    missing = 0 if torch.compiler.is_exporting() else -values.shape[-2] % ROW_BLOCK
     return functional.pad(values, (0, 0, 0, missing)) if missing else values

@@ -9,6 +9,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -290,7 +291,7 @@ class DenseNetwork:
     def n_members(self) -> int:
         return self.spec.n_members
 
-    @property
+    @cached_property
     def flops(self) -> int:
         return self.spec.flops * self.spec.n_members
 
@@ -299,7 +300,7 @@ class DenseNetwork:
         """Length of the leading slice of parameters that weight decay acts on: the weights."""
         return sum(layer.weight.numel() for layer in self.layers)
 
-    @property
+    @cached_property
     def row_width(self) -> int:
         """How many numbers a prediction holds in memory for each row."""
         return 2 * max(self.spec.widths) * self.spec.n_members

@@ -121,14 +121,23 @@ def computing(device: torch.device, flops: float) -> Iterator[None]:
     """
     threads = torch.get_num_threads()
     with (
-        torch.inference_mode(False),
+        _neutral(device.type),
         torch.no_grad(),
-        torch.autocast(device.type, enabled=False),
         _threads(1 if flops < _ONE_THREAD_FLOPS else threads, threads),
     ):
         # Freed at once and never touched. This takes a microsecond, and avoids page faults in
         # every batch that made scoring half as fast.
         torch.empty(_MALLOC_KEEPS, dtype=torch.uint8)
+        yield
+
+
+@contextmanager
+def _neutral(kind: str) -> Iterator[None]:
+    """Neither autocast nor inference mode, which are hardly ever on, and slow to switch off."""
+    if not (torch.is_inference_mode_enabled() or torch.is_autocast_enabled(kind)):
+        yield
+        return
+    with torch.inference_mode(False), torch.autocast(kind, enabled=False):
         yield
 
 

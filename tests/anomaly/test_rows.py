@@ -10,6 +10,7 @@ from skae._anomaly.rows import (
     View,
     _combined,
     _draw,
+    _in_deviations,
     _projected,
     _whitening,
     projection,
@@ -18,9 +19,15 @@ from skae._anomaly.rows import (
 ROWS = torch.tensor([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]], dtype=torch.float64)
 
 
+def _distances(member, view):
+    """Of the views of one member."""
+    distances = Distances([member], [view])
+    return lambda rows, alone=None: distances(rows[None], alone)[0]
+
+
 def test_distance_is_to_the_nearest_reference_on_average_over_the_draws():
     few = np.array([[[0.0, 0.0], [6.0, 8.0]], [[0.0, 4.0], [9.0, 8.0]]])
-    distances = Distances(Member(few, None, []), View("few"))
+    distances = _distances(Member(few, None, []), View("few"))
     expected = [(0 + 4) / 2, (5 + 3) / 2, (0 + 3) / 2]
     np.testing.assert_allclose(distances(ROWS), expected, atol=1e-9)
 
@@ -28,14 +35,14 @@ def test_distance_is_to_the_nearest_reference_on_average_over_the_draws():
 def test_distance_in_a_basis_is_that_of_moved_rows_and_references():
     member = Member(None, ROWS[:1][None].numpy(), [])
     basis = np.array([[2.0, 0.0], [0.0, 1.0]])
-    in_basis = Distances(member, View("many", np.array([1.0, 1.0]), basis))
+    in_basis = _distances(member, View("many", np.array([1.0, 1.0]), basis))
     np.testing.assert_allclose(in_basis(ROWS), [0, np.hypot(6, 4), np.hypot(12, 8)], atol=1e-9)
-    of_center = Distances(member, View("center", np.array([3.0, 4.0]), basis))
+    of_center = _distances(member, View("center", np.array([3.0, 4.0]), basis))
     np.testing.assert_allclose(of_center(ROWS), [np.hypot(6, 4), 0, np.hypot(6, 4)], atol=1e-9)
 
 
 def test_a_row_is_left_out_of_its_own_references():
-    distances = Distances(Member(None, ROWS[None].numpy(), []), View("many"))
+    distances = _distances(Member(None, ROWS[None].numpy(), []), View("many"))
     np.testing.assert_array_equal(distances(ROWS), np.zeros(3))
     np.testing.assert_allclose(distances(ROWS, torch.tensor([True] * 3)), [5, 5, 5])
     np.testing.assert_allclose(distances(ROWS, torch.tensor([True, False, True])), [5, 0, 5])
@@ -45,7 +52,7 @@ def test_calibrated_distances_have_median_zero_and_unit_deviation():
     distances = torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0], dtype=torch.float64) - 0.04
     view = View("many").calibrated(distances, torch.ones(5, dtype=torch.float64))
     assert view.unit == 3.96
-    values = view.outlyingness(distances)
+    values = _in_deviations(distances, view.unit, view.location, view.scale)
     # Distances double, so that their logarithms are a step of log 2 apart.
     steps = (np.arange(5) - 2) / 1.4826
     np.testing.assert_allclose(values, steps, rtol=0.1)
