@@ -19,6 +19,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from skae._anomaly.losses import LossScorer
 from skae._data.scale import AffineScaler
 from skae._estimators.base import BaseAutoencoder
 from skae._files.container import replace
@@ -138,7 +139,7 @@ class _Graph(nn.Module):
         super().__init__()
         self.outputs: tuple[str, ...] = (method,)
         self._compute = getattr(self, f"_{method}")
-        self._model, self._scorer = model, getattr(estimator, "_scorer", None)
+        self._model, self._scorer = model, getattr(estimator, "_judge", LossScorer())
         self._offset = getattr(estimator, "offset_", None)
         self._typical = estimator._typical_score()
         if method == "score_samples" and self._offset is not None:
@@ -148,9 +149,8 @@ class _Graph(nn.Module):
         self.center, self.scale = _float32_scaling(model.scaler)
         unseen = model.scaler.unseen
         self.unseen = None if unseen is None else torch.from_numpy(unseen)
-        if self._scorer is not None:
-            # What is computed once is computed before the graph is traced.
-            getattr(self._scorer, "rows", self._scorer).prepare()
+        # What is computed once is computed before the graph is traced.
+        getattr(self._scorer, "rows", self._scorer).prepare()
 
     def example(self, shape: tuple[int, ...]) -> Tensor:
         """Rows such as those of the fit, with a missing cell."""
@@ -176,16 +176,12 @@ class _Graph(nn.Module):
         return rows.reshape(X.shape)
 
     def _score_samples(self, batch: Batch, X: Tensor) -> Any:
-        scores = -self._outlyingness(batch).double()
+        scores = -self._scorer.outlyingness(self._model.coded(batch)).double()
         scores = scores.where(~scores.isnan(), self._typical)
         if self._offset is None:
             return scores.float()
         decision = scores - self._offset
         return scores.float(), decision.float(), torch.where(decision < 0, -1, 1)
-
-    def _outlyingness(self, batch: Batch) -> Tensor:
-        coded = self._model.coded(batch)
-        return coded.losses if self._scorer is None else self._scorer.outlyingness(coded)
 
 
 def _float32_scaling(scaler: Any) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ import sklearn
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from skae._data.types import NetworkBuilder
+from skae._data.types import Device, NetworkBuilder
 from skae._estimators.base import BaseAutoencoder
 from skae._estimators.denoiser import DenoisingAutoencoder
 from skae._estimators.detector import AutoencoderAnomalyDetector
@@ -168,7 +168,7 @@ def load(
     path: str | os.PathLike[str],
     *,
     network: NetworkBuilder | None = None,
-    device: str | torch.device = "auto",
+    device: Device = "auto",
 ) -> BaseAutoencoder | LatentCodec:
     """Read an estimator, or a codec, from a safe file.
 

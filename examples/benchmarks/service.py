@@ -3,9 +3,9 @@
     python examples/benchmarks/service.py --rounds 9
 
 Every contender scores or transforms one row of 20 features in turn, so that all of them meet the
-same machine; times are of the processor. Then a server of threads in a process of its own answers eight clients, each of which
-asks again as soon as it has an answer; "nothing" is the server itself. "ratio" is the median of the
-rounds' ratios to the detector.
+same machine; times are of the processor. Then a server of threads in a process of its own answers
+eight clients, each of which asks again as soon as it has an answer; "nothing" is the server itself.
+"ratio" is the median of the rounds' ratios to the detector.
 """
 
 import argparse

@@ -124,6 +124,11 @@ def _keys_and_judged(model: Model, X: Any) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(keys), found
 
 
+def is_of_places(kind: str, image_shape: tuple[int, ...] | None) -> bool:
+    """Whether images are scored by their most unusual place."""
+    return kind == "auto" and image_shape is not None
+
+
 def _scores(
     kind: str,
     weights: np.ndarray,
@@ -132,7 +137,7 @@ def _scores(
 ) -> "_ScoreCalibration":
     if kind == "reconstruction":
         return _LossCalibration(len(weights))
-    if kind == "auto" and image_shape is not None:
+    if image_shape is not None and is_of_places(kind, image_shape):
         return ImageCalibration(weights, seeds, image_shape)
     return RowCalibration(weights, seeds)
 

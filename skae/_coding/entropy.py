@@ -19,8 +19,8 @@ _TOTAL = 1 << 24
 _MOST_ENTRIES = 1 << 11
 _MOST_LOW_BITS = 20
 
-# Farthest first entry: with its low bits it is still an int64.
-_MOST_LOW = 1 << 53
+# Farthest value of a first entry, its low bits included, so that all values of a table are int64.
+_FARTHEST = 3 << 61
 
 
 @dataclass(frozen=True)
@@ -123,10 +123,13 @@ def unpack(packed: PackedTables) -> list[Table]:
     low, n_low_bits, lengths, frequencies = packed
     ends = np.cumsum(lengths)
     fits = len(lengths) > 0 and (lengths > 1).all() and ends[-1] == len(frequencies)
-    if not fits or (frequencies < 1).any() or (np.abs(low) > _MOST_LOW).any():
+    if not fits or (frequencies < 1).any():
         raise ValueError("tables of frequencies must be of positive integers.")
     if (n_low_bits < 0).any() or (n_low_bits > _MOST_LOW_BITS).any():
         raise ValueError("tables of frequencies have too many low bits.")
+    farthest = _FARTHEST >> n_low_bits
+    if (low > farthest).any() or (low < -farthest).any():
+        raise ValueError("tables of frequencies begin beyond all integers of 64 bits.")
     parts = np.split(frequencies, ends[:-1])
     if any(part.sum() != _TOTAL for part in parts):
         raise ValueError(f"tables of frequencies must add up to {_TOTAL}.")

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from skae._anomaly.calibration import Span, calibrated
+from skae._anomaly.calibration import Span, calibrated, is_of_places
 from skae._anomaly.images import ImageScorer, most_images
+from skae._anomaly.losses import LossScorer
 from skae._anomaly.rows import Scorer
 from skae._anomaly.seen import Seen
 from skae._anomaly.thresholds import Typical, just_below
@@ -139,7 +140,7 @@ class CalibratedDetector(BaseAutoencoder):
 
     def _is_of_places(self) -> bool:
         """Whether images are scored by their most unusual place."""
-        return self.anomaly_score == "auto" and self._input.image_shape is not None
+        return is_of_places(self.anomaly_score, self._input.image_shape)
 
     def _autos(self) -> Autos:
         # Long training learns the outliers too, and the training rows by heart. PCA knows
@@ -162,15 +163,16 @@ class CalibratedDetector(BaseAutoencoder):
         return plain._replace(init="pca", learning_rate=rate)
 
     def _score_samples(self, rows: Any) -> FloatArray:
-        scorer = self._scorer
-        if scorer is None:
-            scores = -self._map(rows, lambda coded: coded.losses).astype(np.float64)
-        else:
-            scores = -self._map(rows, scorer.outlyingness)
+        scores = -self._map(rows, self._judge.outlyingness).astype(np.float64, copy=False)
         return self._typical_where_nan(scores)
 
     def _typical_score(self) -> float:
         return self._typical.score
+
+    @property
+    def _judge(self) -> LossScorer | Scorer | ImageScorer:
+        """What tells how far out rows are."""
+        return LossScorer() if self._scorer is None else self._scorer
 
     def _map(self, rows: Any, function: Callable[[Coded], torch.Tensor]) -> Any:
         """Apply a function to what the members make of rows, each that has not seen a row."""

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae._anomaly.rows import SCORES
 from skae._data.streamed import block_length, recent_rows
-from skae._data.types import Auto, FloatArray, MatrixLike, NetworkBuilder, RandomState
+from skae._data.types import Auto, Device, FloatArray, MatrixLike, NetworkBuilder, RandomState
 from skae._estimators.base import all_or_nothing
 from skae._estimators.image_detection import ImageDetection
 from skae._estimators.sklearn_private import Interval, Options, RealNotInt, StrOptions
@@ -268,7 +268,7 @@ class AutoencoderAnomalyDetector(OutlierMixin, ImageDetection):
         validation_fraction: float = 0.1,
         warm_start: bool = False,
         random_state: RandomState = None,
-        device: str = "auto",
+        device: Device = "auto",
         precision: str = "float32",
         verbose: int = 0,
     ) -> None:

@@ -41,9 +41,8 @@ class ExplainingDetector(CalibratedDetector):
             If ``X`` has other columns than the training rows or holds infinite values.
         """
         check_is_fitted(self)
-        X, scorer = from_caller(X), self._scorer
-        shares = _loss_shares if scorer is None else scorer.contributions
-        contributions = self._map(self._check_X(X), shares)
+        X = from_caller(X)
+        contributions = self._map(self._check_X(X), self._judge.contributions)
         return contributions_like_input(self, contributions, X)
 
     def reconstruct(self, X: MatrixLike) -> Output:
@@ -120,10 +119,6 @@ class ExplainingDetector(CalibratedDetector):
             return coded.average(coded.rows)
 
         return self._model.scaler.inverse_transform(self._map(rows, rebuilt))
-
-
-def _loss_shares(coded: Coded) -> torch.Tensor:
-    return coded.shares
 
 
 def _pandas() -> Any:

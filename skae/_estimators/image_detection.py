@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
@@ -11,6 +12,7 @@ from skae._anomaly.maps import boxes, loss_maps, smoothed
 from skae._data.convert import image_shape_of
 from skae._data.types import FloatArray, MatrixLike
 from skae._estimators.explanation import ExplainingDetector
+from skae._model.model import Coded
 
 # Images whose maps are made at once on the way to boxes.
 _MAPS_AT_ONCE = 256
@@ -48,7 +50,7 @@ class ImageDetection(ExplainingDetector):
             If ``X`` holds rows or images of another shape, or ``smoothing`` is negative.
         """
         check_is_fitted(self)
-        rows, shape = self._check_images_of_map(X, "anomaly_map")
+        rows, shape = self._check_images_of_map(X, "anomaly_map", smoothing)
         return self._maps(rows, shape, smoothing)
 
     def detect(
@@ -88,17 +90,18 @@ class ImageDetection(ExplainingDetector):
             ``threshold`` is NaN.
         """
         check_is_fitted(self)
-        rows, shape = self._check_images_of_map(X, "detect")
+        rows, shape = self._check_images_of_map(X, "detect", smoothing)
         if threshold is not None and np.isnan(threshold):
             raise ValueError(f"threshold={threshold!r} must be a number, or None.")
         parts = [rows[i : i + _MAPS_AT_ONCE] for i in range(0, rows.shape[0], _MAPS_AT_ONCE)]
         found = []
         for part in parts:
-            maps = self._maps(part, shape, smoothing)
             if threshold is not None:
+                maps = self._maps(part, shape, smoothing)
                 found += [boxes(anomaly_map, threshold) for anomaly_map in maps]
                 continue
-            flagged = self._score_samples(part) < self.offset_
+            scores, maps = self._scored_maps(part, shape, smoothing)
+            flagged = scores < self.offset_
             found += [
                 boxes(one, self._threshold_within(one)) if is_outlier else _no_boxes()
                 for one, is_outlier in zip(maps, flagged, strict=True)
@@ -115,25 +118,51 @@ class ImageDetection(ExplainingDetector):
         threshold = max(lowest, highest / 2) if highest > 0 else lowest
         return threshold if threshold < highest else highest - abs(highest) / 2
 
-    def _check_images_of_map(self, X: MatrixLike, method: str) -> tuple[Any, tuple[int, ...]]:
+    def _check_images_of_map(
+        self, X: MatrixLike, method: str, smoothing: float | None
+    ) -> tuple[Any, tuple[int, ...]]:
         shape = image_shape_of(X)
         if shape is None:
             raise ValueError(
                 f"{method} needs an array of images (n_samples, height, width[, channels]), but "
                 "X holds rows. Reshape them, and fit on images or with image_shape."
             )
-        return self._check_X(X), shape
-
-    def _maps(self, rows: Any, shape: tuple[int, ...], smoothing: float | None) -> FloatArray:
-        """Anomaly maps of images, as rows, of a shape."""
         if smoothing is not None and not 0 <= smoothing < np.inf:
             raise ValueError(
                 f"smoothing={smoothing!r} must be a number of pixels of at least 0, or None."
             )
+        return self._check_X(X), shape
+
+    def _maps(self, rows: Any, shape: tuple[int, ...], smoothing: float | None) -> FloatArray:
+        """Anomaly maps of images, as rows, of a shape."""
+        return self._smoothed(self._map(rows, self._raw_maps), shape, smoothing)
+
+    def _scored_maps(
+        self, rows: Any, shape: tuple[int, ...], smoothing: float | None
+    ) -> tuple[FloatArray, FloatArray]:
+        """Scores and anomaly maps, by one pass through the networks."""
+        parts: list[torch.Tensor] = []
+
+        def of_batch(coded: Coded) -> torch.Tensor:
+            maps = self._raw_maps(coded)
+            of_places = isinstance(self._scorer, ImageScorer)
+            # By places, the score is that of the most unusual one.
+            parts.append(maps.flatten(1).amax(1) if of_places else self._judge.outlyingness(coded))
+            return maps
+
+        maps = self._smoothed(self._map(rows, of_batch), shape, smoothing)
+        scores = -torch.cat(parts).cpu().double().numpy()
+        return self._typical_where_nan(scores), maps
+
+    def _raw_maps(self, coded: Coded) -> torch.Tensor:
+        return self._scorer.maps(coded) if isinstance(self._scorer, ImageScorer) else coded.shares
+
+    def _smoothed(
+        self, maps: FloatArray, shape: tuple[int, ...], smoothing: float | None
+    ) -> FloatArray:
         if isinstance(self._scorer, ImageScorer):
-            return smoothed(self._map(rows, self._scorer.maps), smoothing or 0.0)
-        losses = self._map(rows, lambda coded: coded.shares)
-        return loss_maps(losses.reshape(-1, *shape), smoothing)
+            return smoothed(maps, smoothing or 0.0)
+        return loss_maps(maps.reshape(-1, *shape), smoothing)
 
 
 def _no_boxes() -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ import torch
 from sklearn.base import BaseEstimator
 
 from skae._data.spec import InputSpec, sizes_of
+from skae._data.types import Device
 from skae._estimators.sklearn_private import HasMethods, Interval, StrOptions, refuse_booleans
 from skae._networks.activations import ACTIVATIONS
 from skae._networks.conv import image_builder
@@ -124,7 +125,7 @@ class AutoencoderParameters(BaseEstimator):
         validation_fraction: float = 0.1,
         warm_start: bool = False,
         random_state: Any = None,
-        device: str | torch.device = "auto",
+        device: Device = "auto",
         precision: str = "float32",
         verbose: int = 0,
     ) -> None:

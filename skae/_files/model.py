@@ -9,8 +9,9 @@ from typing import Any, TypedDict
 import numpy as np
 import torch
 
+from skae._anomaly.distances import Member, View
 from skae._anomaly.images import ImageScorer, octave_sizes
-from skae._anomaly.rows import Member, Scorer, View, joint_width
+from skae._anomaly.rows import Scorer, joint_width
 from skae._anomaly.seen import Seen
 from skae._data.columns import Ranges, is_numeric
 from skae._data.scale import AffineScaler

@@ -205,10 +205,11 @@ class DenseStep:
 
         Each row draws the number of its ones; all numbers are equally likely.
         """
-        sizes = torch.tensor(self.network.spec.n_components, **self._options)
-        position = torch.arange(kept.shape[2], **self._options) / sizes[:, None, None]
-        table = RandomTable(_uniform_table(kept), 1)
-        drawn, offsets = kept.new_empty(kept.shape[0] * kept.shape[1], 1), self.offsets
+        uniform, offsets = _uniform_table(kept), self.offsets
+        sizes = uniform.new_tensor(self.network.spec.n_components)
+        position = torch.arange(kept.shape[2]).to(uniform) / sizes[:, None, None]
+        table = RandomTable(uniform, 1)
+        drawn = uniform.new_empty(kept.shape[0] * kept.shape[1], 1)
 
         def forward() -> None:
             table.rows(table_offsets(offsets, ORDERED_SALT), drawn)
@@ -273,8 +274,10 @@ class DenseStep:
 
 
 def _uniform_table(like: Tensor) -> Tensor:
-    rng = generator(0, TABLE_STREAM)
-    return torch.rand(RandomTable.SIZE, generator=rng, dtype=torch.float32).to(like)
+    """Not in half precision: what is compared with it would be a little more or less likely."""
+    rng, dtype = generator(0, TABLE_STREAM), torch.promote_types(like.dtype, torch.float32)
+    values = torch.rand(RandomTable.SIZE, generator=rng, dtype=torch.float32)
+    return values.to(like.device, dtype)
 
 
 def _dropout_table(rate: float, like: Tensor) -> RandomTable:

@@ -30,12 +30,13 @@ if hasattr(os, "register_at_fork"):
 
 # Streams of a seed. Epoch e of an estimator draws from stream EPOCH_STREAM + e, so that
 # training can continue after unpickling without the state of a generator.
-WEIGHTS_STREAM, SPLIT_STREAM, NOISE_STREAM, TABLE_STREAM, EPOCH_STREAM = range(5)
+WEIGHTS_STREAM, SPLIT_STREAM = 0, 1
+TABLE_STREAM, EPOCH_STREAM = 3, 4
 # These streams lie beyond those of all epochs.
 MEMBER_STREAM, SUBSAMPLE_STREAM, SCORE_STREAM, SCALING_STREAM = range(2**40, 2**40 + 4)
 START_STREAM, DENSITY_STREAM, RECENT_STREAM = range(2**40 + 4, 2**40 + 7)
-# One for each further callable in a tuple of noises.
-CHAINED_STREAM = 2**41
+# One for the noise of each epoch that is the caller's own function.
+NOISE_STREAM = 2**41
 
 # Salts of what reads a table of random numbers at the offset of a row. Nobody shares one, or what
 # they draw for a row would be the same. The first noise takes the offset as it is.

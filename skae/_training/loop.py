@@ -17,6 +17,7 @@ from skae._networks.latents import divergence
 from skae._runtime.device import computing
 from skae._runtime.randomness import (
     EPOCH_STREAM,
+    NOISE_STREAM,
     draw_seed,
     generator,
     isolated_globals,
@@ -81,6 +82,7 @@ class _Run:
         self._before: dict[str, Tensor] | None = None
         if state.n_steps:
             self._before = {name: value.clone() for name, value in network.state().items()}
+        self._noise_rng = torch.Generator()
         self._gradients, self._noise = gradients, self._make_noise()
         self._batches: dict[int, _Batch] = {}
         self._n_kept = network.spec.n_nonzero or 0
@@ -90,6 +92,8 @@ class _Run:
         stream = EPOCH_STREAM + self._state.n_epochs
         generators = [generator(seed, stream) for seed in self._plan.seeds]
         salts = [torch.randint(2**62, (1,), generator=rng) for rng in generators]
+        of_noise = generator(self._plan.seeds[0], NOISE_STREAM + self._state.n_epochs)
+        self._noise_rng.set_state(of_noise.get_state())
         if self._network.spec.n_nonzero is not None:
             self._anneal_n_kept(self._network.spec.n_nonzero)
         self._begun = self._state.epoch * self._epoch_steps
@@ -226,7 +230,7 @@ class _Run:
             plan.image_shape,
             () if categories is None else categories.sizes,
         )
-        return make_noise(plan.noise, plan.noise_level, space, plan.seeds[0])
+        return make_noise(plan.noise, plan.noise_level, space, self._noise_rng)
 
 
 class _Batch:

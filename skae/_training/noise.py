@@ -13,9 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from skae._runtime.randomness import (
-    CHAINED_STREAM,
     NOISE_SALT,
-    NOISE_STREAM,
     TABLE_STREAM,
     RandomTable,
     generator,
@@ -225,7 +223,7 @@ def make_noise(
     kind: Noise | tuple[Noise, ...],
     level: float | tuple[float, ...],
     space: RowSpace,
-    seed: int,
+    rng: torch.Generator,
 ) -> Corrupt:
     """The noise of one training run.
 
@@ -238,15 +236,15 @@ def make_noise(
         Standard deviation, share of cells or strength; not used by a callable. One
         level for all kinds, or one for each.
     space : RowSpace
-    seed : int
-        Seed of the generator that is passed to a callable.
+    rng : torch.Generator
+        Passed to callables.
     """
     if isinstance(kind, tuple):
         levels = level if isinstance(level, tuple) else (level,) * len(kind)
-        pairs = enumerate(zip(kind, levels, strict=True))
-        return _chain([_single(k, v, space, seed, i) for i, (k, v) in pairs])
+        pairs = zip(kind, levels, strict=True)
+        return _chain([_single(*pair, space, rng) for pair in pairs])
     assert not isinstance(level, tuple)
-    return _single(kind, level, space, seed, 0)
+    return _single(kind, level, space, rng)
 
 
 def calls_user(kind: Noise | tuple[Noise, ...] | None) -> bool:
@@ -254,11 +252,9 @@ def calls_user(kind: Noise | tuple[Noise, ...] | None) -> bool:
     return any(callable(one) for one in (kind if isinstance(kind, tuple) else (kind,)))
 
 
-def _single(kind: Noise, level: float, space: RowSpace, seed: int, place: int) -> Corrupt:
-    """The noise at a place of a tuple."""
+def _single(kind: Noise, level: float, space: RowSpace, rng: torch.Generator) -> Corrupt:
     if callable(kind):
-        stream = CHAINED_STREAM + place if place else NOISE_STREAM
-        return _from_callable(kind, generator(seed, stream))
+        return _from_callable(kind, rng)
     if kind == "masking" and space.image_shape is not None and space.pixels[2] > 1:
         # Where a pixel is missing, so are all of its channels.
         return _block_masking(level, space, side=1)

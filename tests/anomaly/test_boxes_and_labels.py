@@ -5,6 +5,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from skae import AutoencoderAnomalyDetector
+from skae._model.model import Model
 
 IMAGES = load_digits().images[:300]
 
@@ -43,3 +44,20 @@ def test_boxes_hold_the_highest_pixel(smoothing):
             y, x = np.unravel_index(anomaly_map.argmax(), (8, 8))
             assert boxes[0, 0] <= y < boxes[0, 2]
             assert boxes[0, 1] <= x < boxes[0, 3]
+
+
+@pytest.mark.parametrize("kind", ["auto", "nearest", "reconstruction"])
+def test_boxes_take_one_pass_through_the_networks(kind, monkeypatch):
+    pytest.importorskip("skimage")
+    images = np.random.default_rng(0).random((40, 8, 8))
+    detector = AutoencoderAnomalyDetector(
+        anomaly_score=kind, contamination=0.2, max_epochs=1, random_state=0
+    ).fit(images)
+    passes, original = [], Model.codes_of
+    monkeypatch.setattr(
+        Model, "codes_of", lambda self, batch: passes.append(batch) or original(self, batch)
+    )
+    found = detector.detect(images)
+    assert len(passes) == 1
+    flagged = detector.predict(images) == -1
+    np.testing.assert_array_equal([len(boxes) > 0 for boxes in found], flagged)

@@ -4,17 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from skae._anomaly.rows import (
-    Distances,
-    Member,
-    View,
-    _combined,
-    _draw,
-    _in_deviations,
-    _projected,
-    _whitening,
-    projection,
-)
+from skae._anomaly.distances import Distances, Member, View, in_deviations
+from skae._anomaly.rows import _combined, _draw, _projected, _whitening, projection
 
 ROWS = torch.tensor([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]], dtype=torch.float64)
 
@@ -52,7 +43,7 @@ def test_calibrated_distances_have_median_zero_and_unit_deviation():
     distances = torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0], dtype=torch.float64) - 0.04
     view = View("many").calibrated(distances, torch.ones(5, dtype=torch.float64))
     assert view.unit == 3.96
-    values = _in_deviations(distances, view.unit, view.location, view.scale)
+    values = in_deviations(distances, view.unit, view.location, view.scale)
     # Distances double, so that their logarithms are a step of log 2 apart.
     steps = (np.arange(5) - 2) / 1.4826
     np.testing.assert_allclose(values, steps, rtol=0.1)

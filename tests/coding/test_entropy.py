@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from skae._coding.entropy import decode_columns, encode_columns, fit_table
+from skae._coding.entropy import decode_columns, encode_columns, fit_table, pack, unpack
 
 pytest.importorskip("constriction")
 
@@ -25,6 +25,22 @@ def test_integers_of_any_size_are_coded(train, values):
     for part in (values, values[:0], train):
         data = encode_columns(part, tables)
         np.testing.assert_array_equal(decode_columns(data, len(part), tables), part)
+
+
+@pytest.mark.parametrize("far", [0, 2**62, -(2**62), 2**40])
+def test_tables_of_far_integers_are_stored(far):
+    table = fit_table(np.array([far, far + 1, far + 1]))
+    (back,) = unpack(pack([table]))
+    assert (back.low, back.n_low_bits) == (table.low, table.n_low_bits)
+    np.testing.assert_array_equal(back.frequencies, table.frequencies)
+
+
+@pytest.mark.parametrize(("low", "n_low_bits"), [(-(2**63), 0), (2**63 - 1, 0), (2**53, 20)])
+def test_tables_of_values_that_are_no_int64_are_refused(low, n_low_bits):
+    packed = pack([fit_table(np.array([0, 1]))])
+    packed = packed._replace(low=np.array([low]), n_low_bits=np.array([n_low_bits]))
+    with pytest.raises(ValueError, match="beyond all integers of 64 bits"):
+        unpack(packed)
 
 
 @settings(max_examples=60, deadline=None)

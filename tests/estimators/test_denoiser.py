@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_digits
 
 from skae import AutoencoderTransformer, DenoisingAutoencoder
@@ -49,6 +50,22 @@ def test_callable_noise_is_drawn_from_the_local_generator():
     one = DenoisingAutoencoder(**settings).fit(TRAIN)
     two = DenoisingAutoencoder(**settings).fit(TRAIN)
     np.testing.assert_array_equal(one.transform(TEST), two.transform(TEST))
+
+
+def test_callable_noise_draws_anew_in_every_pass_of_partial_fit():
+    drawn = []
+
+    def spy(rows, generator):
+        drawn.append(torch.rand(3, generator=generator).tolist())
+        return rows
+
+    estimator = DenoisingAutoencoder(noise=spy, random_state=0)
+    for _ in range(3):
+        estimator.partial_fit(TRAIN)
+    assert len({tuple(draw) for draw in drawn}) == len(drawn) > 3
+    one_by_one, drawn[:] = list(drawn), []
+    DenoisingAutoencoder(noise=spy, random_state=0, max_epochs=3).fit(TRAIN)
+    assert drawn == one_by_one
 
 
 def test_impute_fills_missing_cells_and_keeps_the_others_to_the_bit():

@@ -49,7 +49,7 @@ def test_one_row_is_explained(detector):
         detector.explain(X[:2])
 
 
-@pytest.mark.parametrize("n_features", [4, 400])
+@pytest.mark.parametrize("n_features", [3, 4, 401])
 def test_a_row_has_the_same_bits_alone_and_among_others(n_features):
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(300, n_features))

@@ -17,6 +17,13 @@ CPU = torch.device("cpu")
 LATENTS = [(3,), (4, 4), (4, 2)]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rate_of_dropout_is_the_one_asked_for_in_half_precision_too(dtype):
+    like = torch.empty(1, 1, 4, dtype=dtype)
+    dropped = _dropout_table(0.001, like)._values == 0
+    assert dropped.double().mean() == pytest.approx(0.001, abs=1e-4)
+
+
 def _network(spec):
     network = DenseNetwork.initialize(spec, tuple(range(spec.n_members)), torch.float64, CPU)
     rng = torch.Generator().manual_seed(0)

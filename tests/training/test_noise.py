@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from skae._runtime.randomness import RandomTable
+from skae._runtime.randomness import RandomTable, generator
 from skae._training.noise import RowSpace, make_noise
 
 LOW, HIGH = torch.full((40,), -3.0), torch.full((40,), 5.0)
@@ -18,7 +18,7 @@ def _noisy(kind, level, seed=0, space=SPACE):
     clean = torch.randn(1, 500, 40, generator=torch.Generator().manual_seed(1)).clamp(-2.9, 2.9)
     offsets = torch.randint(RandomTable.SIZE, (500,), generator=torch.Generator().manual_seed(2))
     out = torch.empty_like(clean)
-    make_noise(kind, level, space, seed)(clean, offsets, out)
+    make_noise(kind, level, space, generator(seed, 0))(clean, offsets, out)
     return clean, out
 
 
@@ -87,7 +87,7 @@ def _noisy_images(kind, level, clean=IMAGES):
     out = torch.empty_like(clean)
     low, high = torch.zeros(clean.shape[2]), torch.ones(clean.shape[2])
     space = RowSpace(low, high, low, image_shape=IMAGE_SHAPE)
-    make_noise(kind, level, space, 0)(clean, offsets, out)
+    make_noise(kind, level, space, generator(0, 0))(clean, offsets, out)
     return out.view(-1, *IMAGE_SHAPE)
 
 

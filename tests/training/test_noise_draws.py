@@ -10,7 +10,7 @@ import torch
 from skae import DenoisingAutoencoder
 from skae._networks.dense import DenseNetwork, DenseSpec
 from skae._networks.dense_step import DenseStep
-from skae._runtime.randomness import RandomTable
+from skae._runtime.randomness import RandomTable, generator
 from skae._training.noise import RowSpace, make_noise
 from skae.model_selection import AutoencoderSearchCV
 
@@ -34,7 +34,7 @@ def _spy(kinds, level):
     watched = (*(one for kind in kinds for one in (watch, kind)), watch)
     clean = torch.full((1, N_ROWS, WIDTH), 0.5)
     out = torch.empty_like(clean)
-    make_noise(watched, level, SPACE, 0)(clean, OFFSETS, out)
+    make_noise(watched, level, SPACE, generator(0, 0))(clean, OFFSETS, out)
     return [(changed[0] - 0.5).abs().numpy() for changed in changes[1:]]
 
 
@@ -93,9 +93,9 @@ def test_callables_of_a_tuple_draw_numbers_of_their_own():
         return rows
 
     clean = torch.zeros(1, 50, WIDTH)
-    make_noise((draw, draw), 0.1, SPACE, 3)(clean, OFFSETS[:50], clean.clone())
+    make_noise((draw, draw), 0.1, SPACE, generator(3, 0))(clean, OFFSETS[:50], clean.clone())
     assert _independent(drawn[0].numpy(), drawn[1].numpy()) < 0.1
-    make_noise(draw, 0.1, SPACE, 3)(clean, OFFSETS[:50], clean.clone())
+    make_noise(draw, 0.1, SPACE, generator(3, 0))(clean, OFFSETS[:50], clean.clone())
     assert torch.equal(drawn[0], drawn[2])
 
 
@@ -110,7 +110,7 @@ def test_a_callable_gets_the_rows_of_one_member(wrap):
 
     clean = torch.zeros(3, 20, WIDTH)
     out = torch.empty_like(clean)
-    make_noise(wrap(noise), 0.0, SPACE, 0)(clean, OFFSETS[:60], out)
+    make_noise(wrap(noise), 0.0, SPACE, generator(0, 0))(clean, OFFSETS[:60], out)
     assert shapes == [(1, 20, WIDTH)] * 3
     assert out[:, 0, 0].tolist() == [1.0, 2.0, 3.0]
 
