@@ -4,15 +4,17 @@ import copy
 import pickle
 
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 import skae
 import skae.dask
 from skae.exceptions import DivergenceError
 
+pd = pytest.importorskip("pandas")
 da = pytest.importorskip("dask.array")
 dd = pytest.importorskip("dask.dataframe")
 
@@ -366,3 +368,9 @@ def test_random_states_that_are_no_integers(client):
     assert (
         skae.dask.AutoencoderTransformer(**{**FEW, "random_state": None}).fit(array()).n_iter_ == 2
     )
+
+
+def test_steps_of_a_pipeline_take_dask_collections(client):
+    pipeline = make_pipeline(FunctionTransformer(lambda X: X / 2), exact(array()))
+    latents = pipeline.fit(array()).transform(array())
+    np.testing.assert_array_equal(latents.compute(), pipeline[-1].transform(X / 2))

@@ -6,9 +6,13 @@ import signal
 import threading
 import time
 
+import joblib
 import numpy as np
 import pytest
 import torch
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import skae
 import skae.dask
@@ -270,3 +274,25 @@ def test_nothing_is_left_after_many_fits(pair):
     for address, (files, threads) in pair.run(counts).items():
         assert files <= before[address][0] + 4
         assert threads <= before[address][1] + 2
+
+
+def searched(backend):
+    """What a search under a backend of joblib finds."""
+    grid = {"n_components": [1, 2], "learning_rate": [0.003, 0.01]}
+    autoencoder = skae.AutoencoderTransformer(max_epochs=2, random_state=0)
+    pipeline = make_pipeline(StandardScaler(), autoencoder)
+    grid = {f"autoencodertransformer__{name}": values for name, values in grid.items()}
+    search = GridSearchCV(pipeline, grid, cv=3)
+    with joblib.parallel_config(backend=backend):
+        search.fit(X)
+    scores = [search.cv_results_[f"split{i}_test_score"] for i in range(3)]
+    return search.best_params_, np.array(scores), search.transform(X)
+
+
+def test_a_search_on_the_cluster_gives_the_bits_of_a_serial_one(pair):
+    best, scores, latents = searched("sequential")
+    with pair.as_current():
+        on_cluster = searched("dask")
+    assert on_cluster[0] == best
+    np.testing.assert_array_equal(on_cluster[1], scores)
+    np.testing.assert_array_equal(on_cluster[2], latents)
