@@ -21,6 +21,7 @@ from skae._data.types import Device, NetworkBuilder
 from skae._estimators.base import BaseAutoencoder
 from skae._estimators.denoiser import DenoisingAutoencoder
 from skae._estimators.detector import AutoencoderAnomalyDetector
+from skae._estimators.imputer import AutoencoderImputer
 from skae._estimators.transformer import AutoencoderTransformer
 from skae._estimators.variational import VariationalAutoencoder
 from skae._files import records
@@ -52,6 +53,7 @@ _CLASSES: dict[str, type[BaseAutoencoder]] = {
         AutoencoderTransformer,
         DenoisingAutoencoder,
         AutoencoderAnomalyDetector,
+        AutoencoderImputer,
         VariationalAutoencoder,
     )
 }

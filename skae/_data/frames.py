@@ -217,6 +217,20 @@ def with_columns(X: Any, columns: list[Any]) -> Any:
     return frame
 
 
+def arranged(X: Any, kept: np.ndarray, more: np.ndarray, names: list[str]) -> Any:
+    """Some columns of a frame or an array, and more columns of flags with these names."""
+    if not is_frame(X):
+        return np.hstack([X[:, kept], more])
+    part = X.iloc[:, kept] if library_of(X) == "pandas" else X[:, kept.tolist()]
+    if not names:
+        return part
+    if library_of(X) == "polars":
+        return part.hstack(frame_of(list(more.T), "polars", names))
+    import pandas
+
+    return pandas.concat([part, pandas.DataFrame(more, index=X.index, columns=names)], axis=1)
+
+
 def missing_in(column: Any) -> np.ndarray:
     """Where cells are missing."""
     library = library_of(column)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skae._data.categories import by_column, starts_of
+from skae._data.categories import by_column, first_units, starts_of
 from skae._data.convert import as_frame, library_of
 from skae._data.frames import (
     column_of,
@@ -26,6 +26,13 @@ from skae._data.sources import Source
 # Values of a category that have a unit of their own, but for the last one, which stands for all
 # others if there are more.
 MOST_VALUES = 255
+
+# Dtypes of columns that an array holds as well.
+_FLOATS = {
+    "numpy": {"float16", "float32", "float64"},
+    "pandas": {"float16", "float32", "float64"},
+    "polars": {"Float32", "Float64"},
+}
 
 # Bytes of rows that are made at once; more are made when they are read.
 _BYTES_AT_ONCE = 1 << 26
@@ -146,6 +153,11 @@ class Table:
         """Where each column stands among numbers and, after them, categories."""
         return np.argsort(self.numbers + [category.column for category in self.categories])
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether all columns are of floats, which an array holds as well."""
+        return not self.categories and all(name in _FLOATS[self.library] for name in self.dtypes)
+
     def dtype(self, column: int) -> str:
         return str(self.dtypes[column if len(self.dtypes) > 1 else 0])
 
@@ -176,6 +188,11 @@ class Table:
         """Sums over the units of each column, (n, n_columns), of (n, n_units)."""
         return by_column(values, self.sizes)[:, self.order] if self.categories else values
 
+    def missing(self, rows: np.ndarray) -> np.ndarray:
+        """Which cells of rows of units are missing, (n, n_columns)."""
+        missing = np.isnan(rows) if rows.dtype.kind == "f" else np.zeros(rows.shape, dtype=bool)
+        return missing[:, first_units(self.sizes, self.width)][:, self.order]
+
     def by_unit(self, values: np.ndarray) -> np.ndarray:
         """What stands for each column, (n, n_columns), for each of its units, (n, n_units)."""
         if not self.categories:
@@ -192,9 +209,9 @@ class Table:
 
     def frame(self, rows: np.ndarray, library: str, names: Any, index: Any = None) -> Any:
         """Rows of units as a data frame, in the dtypes of the training data; floats as they are."""
-        dtypes = [self.dtype(i) for i in range(self.n_columns)]
-        if not self.categories and all(dtype.startswith("float") for dtype in dtypes):
+        if self.is_plain:
             return as_frame(rows, library, names, index)
+        dtypes = [self.dtype(i) for i in range(self.n_columns)]
         make = polars_series if library == "polars" else pandas_series
         of = {category.column: category for category in self.categories}
         pairs = zip(self.decoded(rows), dtypes, strict=True)

@@ -1,5 +1,6 @@
 """Missing cells filled in by what a model makes of the observed ones, which are not touched."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,19 @@ from skae._estimators.inputs import check_image_array
 from skae._estimators.output import asked_for, like_input
 from skae._images.tiles import restore_images
 
+# Changes rebuilt rows before cells are taken from them.
+Change = Callable[[np.ndarray], np.ndarray]
 
-def impute(estimator: Any, X: MatrixLike, mask: Any = None) -> Output:
+
+def impute(estimator: Any, X: MatrixLike, mask: Any = None, change: Change | None = None) -> Output:
     """X with its missing cells filled in, and with those under a boolean mask replaced."""
     values = values_of(estimator, X)
     if mask is not None:
         values = values.astype(np.result_type(values, np.float32))
         _mask(estimator, values, mask)
     if is_frame(X) and asked_for(estimator) in ("default", library_of(X)):
-        return _filled_frame(estimator, X, values, mask)
-    return like_input(estimator, _filled(estimator, values), X)
+        return _filled_frame(estimator, X, values, mask, change)
+    return like_input(estimator, _filled(estimator, values, change), X)
 
 
 def values_of(estimator: Any, X: MatrixLike) -> Any:
@@ -47,21 +51,24 @@ def _mask(estimator: Any, values: np.ndarray, mask: np.ndarray) -> None:
     values[estimator._table.by_unit(mask) if values.ndim == 2 else mask] = np.nan
 
 
-def _filled(estimator: Any, values: np.ndarray) -> np.ndarray:
+def _filled(estimator: Any, values: np.ndarray, change: Change | None) -> np.ndarray:
     if values.dtype.kind != "f" or not (missing := np.isnan(values)).any():
         return values.copy()
-    return np.where(missing, _rebuilt(estimator, values), values).astype(values.dtype)
+    return np.where(missing, _rebuilt(estimator, values, change), values).astype(values.dtype)
 
 
-def _rebuilt(estimator: Any, values: np.ndarray) -> Any:
+def _rebuilt(estimator: Any, values: np.ndarray, change: Change | None) -> Any:
     if values.ndim > 2 and estimator._input.is_patch:
         return restore_images(estimator._model, values, estimator._input)
-    return estimator._model.reconstruct(as_rows(values)).reshape(values.shape)
+    rebuilt = estimator._model.reconstruct(as_rows(values)).reshape(values.shape)
+    return rebuilt if change is None else change(rebuilt)
 
 
-def _filled_frame(estimator: Any, X: Any, values: np.ndarray, mask: Any) -> Output:
+def _filled_frame(
+    estimator: Any, X: Any, values: np.ndarray, mask: Any, change: Change | None
+) -> Output:
     """A frame in its own dtypes; values that training did not know are observed, too."""
-    rebuilt = like_input(estimator, _rebuilt(estimator, values), X)
+    rebuilt = like_input(estimator, _rebuilt(estimator, values, change), X)
     columns = []
     for i in range(X.shape[1]):
         column = column_of(X, i)

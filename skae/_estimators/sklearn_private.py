@@ -17,6 +17,7 @@ from sklearn.utils._param_validation import (
 )
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.metaestimators import _safe_split as safe_split
+from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 from sklearn.utils.validation import _check_method_params as check_method_params
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 
@@ -26,6 +27,7 @@ __all__ = [
     "Options",
     "RealNotInt",
     "StrOptions",
+    "check_feature_names_in",
     "check_method_params",
     "check_parameters",
     "check_sample_weight",

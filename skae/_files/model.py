@@ -20,6 +20,7 @@ from skae._data.table import MOST_VALUES, Category, Table
 from skae._data.types import NetworkBuilder
 from skae._model.density import Mixture
 from skae._model.model import Model
+from skae._model.spread import N_QUANTILES
 from skae._networks.activations import ACTIVATIONS
 from skae._networks.conv import ConvBuilder, UnetBuilder
 from skae._networks.dense import DenseSpec
@@ -113,8 +114,11 @@ def check_state(state: dict[str, Any], network: NetworkBuilder | None) -> None:
         must(names.dtype == object and len(names) == n_features, "feature names must be one each")
     if "explained_variance_ratio_" in state:
         check_arrays(state, {"explained_variance_ratio_": (n_latents,)})
-    if "_ranges" in state:
+    if "_density" in state:
         _check_density(state["_density"], n_latents)
+    if "_kept" in state:
+        _check_imputer(state, n_features)
+    if "_ranges" in state:
         _check_ranges(state["_ranges"], state["_table"].width)
     weights = model["arrays"]["parameters"]
     if "_recent" in state:
@@ -267,6 +271,14 @@ def _check_density(density: Mixture | None, n_latents: int) -> None:
 def _check_ranges(ranges: Ranges, width: int) -> None:
     check_arrays(ranges._asdict(), {"low": (width,), "high": (width,)})
     check_arrays(ranges._asdict(), {"whole": (width,)}, kinds="b")
+
+
+def _check_imputer(state: dict[str, Any], n_features: int) -> None:
+    masks = ("_observed", "_gaps", "_kept", "_flagged")
+    check_arrays(state, dict.fromkeys(masks, (n_features,)), kinds="b")
+    if state["_spread"] is not None:
+        shape = (N_QUANTILES, len(state["_table"].numbers))
+        check_arrays(state["_spread"]._asdict(), {"errors": shape})
 
 
 def check_table(table: Table, n_features: int) -> None:

@@ -87,6 +87,9 @@ HOLE_STEPS, HOLE_STEP, HOLE_MOMENTUM = 6, 0.36, 0.5
 # Streams: rows that a calibration and a density are made of, at least.
 RECENT_ROWS, FEWEST_RECENT = 256, 16
 
+# Imputation: share of the rows that tells how far off filled-in cells are.
+HELD_OUT_FOR_ERRORS = 0.1
+
 # Densities of latents.
 DENSITY_ROWS = 20_000
 MIXTURE_SIZES, ROWS_OF_A_COMPONENT = (1, 2, 3, 5, 10, 20, 40, 80), 10

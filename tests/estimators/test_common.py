@@ -1,4 +1,4 @@
-"""scikit-learn's own checks, for all four estimators, no expected failure."""
+"""scikit-learn's own checks, for all estimators, no expected failure."""
 
 import pytest
 from sklearn.utils import estimator_checks
@@ -6,6 +6,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skae import (
     AutoencoderAnomalyDetector,
+    AutoencoderImputer,
     AutoencoderTransformer,
     DenoisingAutoencoder,
     VariationalAutoencoder,
@@ -17,9 +18,10 @@ ESTIMATORS = [
     AutoencoderTransformer(),
     DenoisingAutoencoder(max_epochs=30),
     VariationalAutoencoder(max_epochs=30),
+    AutoencoderImputer(max_epochs=30),
     AutoencoderAnomalyDetector(),
 ]
-TRANSFORMERS = ESTIMATORS[:3]
+TRANSFORMERS = ESTIMATORS[:4]
 
 
 @parametrize_with_checks(ESTIMATORS)
