@@ -26,10 +26,11 @@ from skae._estimators.base import BaseAutoencoder
 from skae._estimators.filling import impute
 from skae._estimators.fitting import Prepared
 from skae._estimators.output import asked_for, feature_names
+from skae._estimators.parameters import Autos
 from skae._estimators.sklearn_private import Interval, check_feature_names_in
 from skae._model.spread import Spread, observed_cells
 from skae._runtime.randomness import DENSITY_STREAM, draw_seed
-from skae._runtime.tuning import DENSITY_ROWS, HELD_OUT_FOR_ERRORS
+from skae._runtime.tuning import DENSITY_ROWS, HELD_OUT_FOR_ERRORS, IMPUTER_EPOCHS
 from skae._training.plan import TrainingPlan
 
 
@@ -96,8 +97,9 @@ class AutoencoderImputer(TransformerMixin, BaseAutoencoder):
         it ends.
     normalization : {"auto", "batch", "layer"} or None, default="auto"
         Normalization of the hidden layers. "auto" is none.
-    dropout : float in [0, 1), default=0.0
-        Share of hidden units that are set to zero in training.
+    dropout : float in [0, 1), default=0.2
+        Share of hidden units that are set to zero in training. Another default than for the other
+        estimators: cells that are filled in from few rows are otherwise learned by heart.
     weight_decay : float, default=0.0
         Weight decay of the optimizer; biases are left out.
     latent_l1 : float, default=0.0
@@ -117,9 +119,7 @@ class AutoencoderImputer(TransformerMixin, BaseAutoencoder):
     batch_size : int or "auto", default="auto"
         Rows per step. "auto" is a power of two from 32 to 256 that makes about 64 batches an epoch.
     max_epochs : int or "auto", default="auto"
-        Passes over the data. "auto" is as many as 3,000 steps take, at least 15 and at most 300, or
-        20 with ``init="pca"``; where rows are changed at random (noise, ``dropout``, ``ordered``)
-        6,000 steps and 300 epochs.
+        Passes over the data. "auto" is as many as 6,000 steps take, at least 15 and at most 1,000.
     tol : float, default=1e-4
         A loss that falls by less than this counts as no improvement.
     n_iter_no_change : int or None, default=10
@@ -231,7 +231,7 @@ class AutoencoderImputer(TransformerMixin, BaseAutoencoder):
         loss: str = "squared_error",
         scaling: Any = "auto",
         normalization: str | None = "auto",
-        dropout: float = 0.0,
+        dropout: float = 0.2,
         weight_decay: float = 0.0,
         latent_l1: float = 0.0,
         init: str = "auto",
@@ -395,6 +395,9 @@ class AutoencoderImputer(TransformerMixin, BaseAutoencoder):
         self._observed, self._gaps = observed, gaps
         self._kept = observed | bool(self.keep_empty_features)
         self._flagged = gaps & bool(self.add_indicator)
+
+    def _autos(self) -> Autos:
+        return Autos(most_epochs=IMPUTER_EPOCHS)
 
     def _draws(self) -> bool:
         return True

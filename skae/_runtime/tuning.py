@@ -87,8 +87,8 @@ HOLE_STEPS, HOLE_STEP, HOLE_MOMENTUM = 6, 0.36, 0.5
 # Streams: rows that a calibration and a density are made of, at least.
 RECENT_ROWS, FEWEST_RECENT = 256, 16
 
-# Imputation: share of the rows that tells how far off filled-in cells are.
-HELD_OUT_FOR_ERRORS = 0.1
+# Imputation: most epochs, and the share of the rows that tells how far off filled-in cells are.
+IMPUTER_EPOCHS, HELD_OUT_FOR_ERRORS = 1000, 0.1
 
 # Densities of latents.
 DENSITY_ROWS = 20_000
