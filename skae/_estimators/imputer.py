@@ -379,6 +379,7 @@ class AutoencoderImputer(TransformerMixin, BaseAutoencoder):
         return rows[own], None if weights is None else weights[own]
 
     def _keep(self, prepared: Prepared, append: bool = False) -> None:
+        earlier = self._ranges if append else None
         super()._keep(prepared, append)
         held_out, seed = self._held_out, prepared.job.plan.seeds[0]
         del self._held_out
@@ -388,7 +389,8 @@ class AutoencoderImputer(TransformerMixin, BaseAutoencoder):
             self._spread = Spread.of(self._model, held_out, self._table, share, seed)
         place = prepared.job.plan.block_length, seed, DENSITY_STREAM
         some, _ = sampled(prepared.X, None, DENSITY_ROWS, *place)
-        self._ranges = Ranges.of(some, sum(self._table.sizes))
+        ranges = Ranges.of(some, sum(self._table.sizes))
+        self._ranges = ranges if earlier is None else earlier.united(ranges)
         observed, gaps = observed_cells(prepared.X, self._table)
         if append:
             observed, gaps = observed | self._observed, gaps | self._gaps
