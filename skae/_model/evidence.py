@@ -20,12 +20,12 @@ def evidence_bounds(model: Model, X: Any, beta: float, n_draws: int = 32) -> np.
     def row_bounds(batch: Batch) -> Tensor:
         n, posterior = len(batch.values), network.posterior(padded(model.given(batch)))
         mean, log_variance = (half[:, :n] for half in posterior)
-        total = beta * divergence(mean, log_variance)[0, :, None]
+        total = beta * divergence(mean, log_variance)[0]
         for row in noise.to(mean):
             coded = Coded(model, batch, drawn(mean, log_variance, row))
-            errors = coded.cell_losses.sum(-1, keepdim=True)
-            total += loss.surprise(errors, coded.n_observed, network.dispersion) / n_draws
-        return coded.judged((total / coded.n_observed)[:, 0])
+            given = coded.cell_losses, batch.observed, network.dispersion[0]
+            total += loss.surprises(*given) / n_draws
+        return coded.judged((total[:, None] / coded.n_observed)[:, 0])
 
     noise = spread_normal(n_draws, network.spec.n_latents)
     return model.map(X, row_bounds).astype(np.float64)

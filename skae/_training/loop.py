@@ -176,10 +176,10 @@ class _Run:
                 given, target = target.nan_to_num(network.missing), target.nan_to_num_(0.0)
             output = within(network.decode(network.encode(given)), self._rows.bounds)
             values = loss.value(output, target)
-            losses.append((values if observed is None else values * observed).sum(-1))
+            values = values if observed is None else values * observed
+            losses.append(values.sum(-1))
             if self._plan.beta is not None:
-                n_cells = target.shape[2] if observed is None else observed.sum(-1)
-                losses[-1] = loss.surprise(losses[-1], n_cells, network.dispersion)
+                losses[-1] = loss.surprises(values, observed, network.dispersion)
                 losses[-1] += self._plan.beta * divergence(*network.posterior(given))
         return self._mean_loss(torch.cat(losses, 1), held_out)
 
@@ -305,7 +305,7 @@ class _Batch:
             scale, penalty_scale = scale * weights, penalty_scale * weights
         step.gradient.mul_(scale)
         if self._beta is not None:
-            self._weigh_divergence(self._beta, losses, weights, progress)
+            self._weigh_divergence(self._beta, values, losses, weights, progress)
         if self._latent_l1:
             torch.sign(step.latents, out=step.latent_gradient).mul_(penalty_scale)
         step.backward()
@@ -318,20 +318,28 @@ class _Batch:
         return Seen(rows, self._row_weights)
 
     def _weigh_divergence(
-        self, beta: float, losses: Tensor, weights: Tensor | None, progress: float
+        self, beta: float, values: Tensor, losses: Tensor, weights: Tensor | None, progress: float
     ) -> None:
-        """Turn the losses into variational bounds, and set the gradient of the divergence.
+        """Turn the losses of rows into variational bounds, and set the gradient of the divergence.
 
         This is the bound's gradient times the dispersion, because all gradients are in units of
         the loss.
         """
         dispersion, posterior = self._dispersion, self.step.posterior
         weights = losses.new_ones(1, 1, 1) if weights is None else weights
-        mean = (losses * weights[..., 0]).mean(1, True) / weights.mean(1) / self._row_cells
-        rate = torch.where(dispersion == 0, 1.0, DISPERSION_RATE).to(mean.dtype)
-        dispersion.lerp_(self._loss.dispersion(mean).to(dispersion.dtype), rate)
-        n_cells = self._clean.shape[2] if self._observed is None else self._observed.sum(-1)
-        losses.copy_(self._loss.surprise(losses, n_cells, dispersion))
+        if n_numbers := self._loss.n_numbers(values):
+            # The noise of numbers; that of categories is in their probabilities.
+            own, n_cells = losses, self._row_cells
+            if n_numbers < values.shape[-1]:
+                own = values[..., :n_numbers].sum(-1)
+                n_cells = n_numbers * self._rows.observed_share
+            mean = (own * weights[..., 0]).mean(1, True) / weights.mean(1) / n_cells
+            rate = torch.where(dispersion == 0, 1.0, DISPERSION_RATE).to(mean.dtype)
+            dispersion.lerp_(self._loss.dispersion(mean).to(dispersion.dtype), rate)
+        else:
+            dispersion.fill_(1.0)
+        losses.copy_(self._loss.surprises(values, self._observed, dispersion))
+        self._loss.to_surprise(self.step.gradient, dispersion)
         # The divergence counts in full from the first step on, so that losses can be compared.
         losses.add_(posterior.divergence(), alpha=beta)
         share = min(1.0, progress / self._warm_up) if self._warm_up else 1.0

@@ -37,6 +37,8 @@ class Loss:
         Maps network outputs to values on the scale of the targets.
     power : float or None
         A small error enters the loss to this power; None if the loss is a log-likelihood.
+    weights : Tensor of shape (n_units,) or None
+        What the cross-entropy of categories at the end of the rows was multiplied by.
     of_far : callable or None
         ``of_far(far, target)``: the loss of each element if all outputs were ``far`` off; None
         where that is the mean of the losses on both sides.
@@ -47,6 +49,7 @@ class Loss:
     scale: float = 1.0
     link: Callable[[Tensor], Tensor] = lambda output: output
     power: float | None = None
+    weights: Tensor | None = None
     of_far: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def dispersion(self, mean: Tensor) -> Tensor:
@@ -61,12 +64,39 @@ class Loss:
             return total
         return total / dispersion + n_cells * dispersion.log() / self.power
 
+    def surprises(self, values: Tensor, observed: Tensor | None, dispersion: Tensor) -> Tensor:
+        """Minus the log of the density of rows, (...,), whose cells have these losses.
+
+        Of categories it is the cross-entropy as it is.
+        """
+        n = self.n_numbers(values)
+        n_cells = n if observed is None else observed[..., :n].sum(-1)
+        total = self.surprise(values[..., :n].sum(-1), n_cells, dispersion)
+        if self.weights is None:
+            return total
+        return total + values[..., n:] @ _inverse(self.weights)
+
+    def n_numbers(self, values: Tensor) -> int:
+        """How many of the last axis are no units of categories."""
+        return values.shape[-1] - (0 if self.weights is None else len(self.weights))
+
+    def to_surprise(self, slope: Tensor, dispersion: Tensor) -> None:
+        """Make a slope of losses (K, n, width) the dispersion times that of the surprise."""
+        if self.weights is not None:
+            own = dispersion[..., None] * _inverse(self.weights)
+            slope[..., self.n_numbers(slope) :].mul_(own)
+
     def of_outputs_off(self, far: Tensor, target: Tensor) -> Tensor:
         """The loss of each element if all outputs were ``far`` off, on either side."""
         if self.of_far is not None:
             return self.of_far(far, target)
         # The loss of logits grows on one side alone.
         return 0.5 * (self.value(target + far, target) + self.value(target - far, target))
+
+
+def _inverse(weights: Tensor) -> Tensor:
+    # A category of one value has no weight, and no loss.
+    return torch.where(weights > 0, 1.0 / weights, 0.0)
 
 
 def _difference(output: Tensor, target: Tensor, out: Tensor) -> None:
@@ -132,7 +162,7 @@ class _WithCategories:
 
     def loss(self) -> Loss:
         power, scale = self._numbers.power, self._numbers.scale
-        return Loss(self.value, self.slope, scale, self.link, power, self.of_far)
+        return Loss(self.value, self.slope, scale, self.link, power, self._weights, self.of_far)
 
     def value(self, output: Tensor, target: Tensor) -> Tensor:
         numbers = self._numbers.value(output[..., : self._n], target[..., : self._n])

@@ -101,3 +101,27 @@ def test_link_gives_scaled_probabilities_of_categories():
     assert linked[0] == LOGITS[0, 0]
     torch.testing.assert_close(probabilities[:3], LOGITS[0, 1:4].softmax(0))
     torch.testing.assert_close(probabilities[3:], LOGITS[0, 4:].softmax(0))
+
+
+def test_surprise_at_rows_adds_the_cross_entropy_to_that_at_numbers():
+    loss, dispersion = loss_of("squared_error", CATEGORIES), torch.tensor([[0.5]]).double()
+    values = loss.value(LOGITS, MIXED_TARGET)
+    z = LOGITS.numpy()[0, 1:]
+    entropy = np.log(np.exp(z[:3]).sum()) - z[1] + np.log(np.exp(z[3:]).sum()) - z[3]
+    expected = 0.49 / 0.5 + np.log(0.5) / 2 + entropy
+    np.testing.assert_allclose(loss.surprises(values, None, dispersion), [[expected]], rtol=1e-9)
+    missing = torch.tensor([[False, True, True, True, False, False]])
+    expected = np.log(np.exp(z[:3]).sum()) - z[1]
+    found = loss.surprises(values * missing, missing, dispersion)
+    np.testing.assert_allclose(found, [[expected]], rtol=1e-9)
+
+
+def test_slope_of_the_surprise_is_that_of_the_loss_over_the_dispersion():
+    loss, dispersion = loss_of("squared_error", CATEGORIES), torch.tensor([[0.5]]).double()
+    output = LOGITS[None].clone().requires_grad_()
+    total = loss.surprises(loss.value(output, MIXED_TARGET[None]), None, dispersion)
+    expected = torch.autograd.grad(total.sum(), output)[0]
+    slope = torch.empty_like(MIXED_TARGET[None])
+    loss.slope(LOGITS[None], MIXED_TARGET[None], slope)
+    loss.to_surprise(slope, dispersion)
+    torch.testing.assert_close(loss.scale * slope / dispersion[..., None], expected)
