@@ -143,6 +143,8 @@ def test_graph_keeps_pixels_within_their_range(method, path):
         ((8, 11, 2), {"network": "conv", "loss": "log_loss"}, "reconstruct"),
         _slow((9, 12), {"network": "conv", "normalization": "layer"}, "score_samples"),
         _slow((8, 8, 3), {"network": Network()}, "reconstruct"),
+        ((9, 12), {"network": "scattering", "loss": "huber"}, "transform"),
+        _slow((8, 20, 2), {"network": "scattering"}, "score_samples"),
         _slow((5, 7), {}, "reconstruct"),
     ],
     ids=str,

@@ -57,6 +57,13 @@ FEATURE_NOISE = {
     "mnist": {"noise": "affine", "noise_level": 0.2},
 }
 
+SCATTERING = {
+    "network": "scattering",
+    "noise": "gaussian",
+    "noise_level": 1.0,
+    "max_epochs": 15,
+}
+
 SIGMA = 25 / 255
 DENOISER = {
     "network": "unet",
@@ -136,10 +143,12 @@ def features(folder: Path) -> None:
     header("images", "features", "LR", "5-NN", "fit")
     for name, noise in FEATURE_NOISE.items():
         X, y, X_test, y_test = load_digits_like(folder, name)
-        model = DenoisingAutoencoder(n_components=32, random_state=0, **FEATURES, **noise)
-        _, seconds = timed(model.fit, X)
-        train, test = model.transform(X[:LABELS]), model.transform(X_test)
-        print_row(name, "skae, conv", *accuracies(train, y, test, y_test), seconds)
+        for settings in (SCATTERING, FEATURES | noise):
+            model = DenoisingAutoencoder(n_components=32, random_state=0, **settings)
+            _, seconds = timed(model.fit, X)
+            train, test = model.transform(X[:LABELS]), model.transform(X_test)
+            kind = f"skae, {settings['network']}"
+            print_row(name, kind, *accuracies(train, y, test, y_test), seconds)
         rows, rows_test = X.reshape(len(X), -1) / 255.0, X_test.reshape(len(X_test), -1) / 255.0
         pca, seconds = timed(PCA(32, random_state=0).fit, rows)
         train, test = pca.transform(rows[:LABELS]), pca.transform(rows_test)

@@ -378,6 +378,11 @@ def needs_all_rows(scaling: Any) -> bool:
     return scaling is not None and (not isinstance(scaling, str) or scaling == "robust")
 
 
+def unscaled(n_features: int) -> AffineScaler:
+    """A scaler that leaves rows as they are."""
+    return AffineScaler(np.zeros(n_features), np.ones(n_features), "none")
+
+
 def fit_scaler(
     scaling: Any,
     chunks: Chunks,

@@ -20,7 +20,7 @@ from skae._data.types import (
     RandomState,
 )
 from skae._estimators.filling import impute
-from skae._estimators.inputs import check_image_array, check_pixels, weighted_rows
+from skae._estimators.inputs import check_image_array, check_noises, check_pixels, weighted_rows
 from skae._estimators.sklearn_private import Interval, StrOptions
 from skae._estimators.transformer import AutoencoderTransformer
 from skae._images.patches import draw_patches
@@ -65,15 +65,17 @@ class DenoisingAutoencoder(AutoencoderTransformer):
         Widths of the encoder's hidden layers; the decoder mirrors them. "auto" is two layers, the
         second half as wide as the first: 128 and 64 for tables, up to 512 and 256 for rows of
         hundreds of features.
-    network : {"auto", "mlp", "conv", "unet"} or callable, default="auto"
+    network : {"auto", "mlp", "conv", "scattering", "unet"} or callable, default="auto"
         "mlp" (the choice of "auto") is the dense network of ``hidden_layer_sizes``. "conv" is a
         convolutional network for images: ``hidden_layer_sizes`` are the channels of its stages,
         each of which halves height and width ("auto" is 32, 64 and 64, or one stage less than the
-        image allows). "unet" adds a learned correction to the image, whose missing pixels are first
-        filled in as smoothly as possible; it has no bottleneck, and its latents are the restored
-        image. A callable ``(input_shape, n_components) -> (encoder, decoder)`` returns a pair of
-        ``torch.nn.Module``; ``input_shape`` is ``(n_features,)``, or ``(channels, height, width)``
-        where ``image_shape`` is given.
+        image allows). "scattering", for features of images, is the dense network behind a fixed
+        wavelet transform (Bruna and Mallat, "Invariant scattering convolution networks", PAMI
+        2013), which noise then acts on. "unet" adds a learned correction to the image, whose
+        missing pixels are first filled in as smoothly as possible; it has no bottleneck, and its
+        latents are the restored image. A callable ``(input_shape, n_components) -> (encoder,
+        decoder)`` returns a pair of ``torch.nn.Module``; ``input_shape`` is ``(n_features,)``, or
+        ``(channels, height, width)`` where ``image_shape`` is given.
     image_shape : tuple of int, default=None
         ``(height, width)`` or ``(height, width, channels)`` of the image that each row holds, for a
         ``network`` or a noise that needs images. An array of images has its shape by itself.
@@ -221,7 +223,7 @@ class DenoisingAutoencoder(AutoencoderTransformer):
 
     _parameter_constraints = {
         **AutoencoderTransformer._parameter_constraints,
-        "network": [StrOptions({"auto", "mlp", "conv", "unet"}), callable],
+        "network": [StrOptions({"auto", "mlp", "conv", "scattering", "unet"}), callable],
         "patch_size": [Interval(Integral, 1, None, closed="left"), "array-like", None],
         "noise": [StrOptions({*NOISES, *IMAGE_NOISES}), callable, tuple],
         "noise_level": [Interval(Real, 0, None, closed="left"), tuple],
@@ -462,11 +464,7 @@ class DenoisingAutoencoder(AutoencoderTransformer):
 
     def _plan(self, *args: Any) -> TrainingPlan:
         kinds = self.noise if isinstance(self.noise, tuple) else (self.noise,)
-        if self._input.image_shape is None and (of_images := set(kinds) & set(IMAGE_NOISES)):
-            raise ValueError(
-                f"noise={min(of_images)!r} needs images, but X holds rows. Pass an array of shape "
-                f"(n_samples, height, width[, channels]), or the image_shape of the rows."
-            )
+        check_noises(set(kinds) & set(IMAGE_NOISES), self.network, self._input)
         plan = super()._plan(*args)
         return dataclasses.replace(plan, noise=self.noise, noise_level=self.noise_level)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Iterator
 from numbers import Integral
 from typing import Any
@@ -12,8 +13,16 @@ import torch
 from skae._data.categories import shares_of, with_categories
 from skae._data.convert import dense_rows, weighted_chunks
 from skae._data.loaded import Rows, load_rows
+from skae._data.projected import ProjectedRows
 from skae._data.reach import Chunks, fences_of
-from skae._data.scale import Scaler, TransformerScaler, fit_pixel_scaler, fit_scaler, needs_all_rows
+from skae._data.scale import (
+    Scaler,
+    TransformerScaler,
+    fit_pixel_scaler,
+    fit_scaler,
+    needs_all_rows,
+    unscaled,
+)
 from skae._data.shards import communicator_of, local
 from skae._data.streamed import block_length, sampled, scaled_rows, scaling_sample
 from skae._data.types import FloatArray, MatrixLike
@@ -22,12 +31,19 @@ from skae._networks.conv import BUILDERS
 from skae._networks.dense import DenseNetwork
 from skae._networks.factory import Network, Spec, as_dtype, copied, differences, initialize
 from skae._networks.principal import start_as_pca, start_as_shares
+from skae._networks.scattered import Front, ScatteredNetwork
 from skae._runtime.device import computing, resolve_device, resolve_precision, trains_exactly
-from skae._runtime.randomness import SCALING_STREAM, START_STREAM
+from skae._runtime.randomness import FRONT_STREAM, SCALING_STREAM, START_STREAM
 from skae._runtime.tuning import FAR_MARGIN, FENCE_ROWS, START_ROWS
 from skae._training.monitor import Monitor
 from skae._training.plan import TrainingPlan, TrainState
 from skae._training.stack import Job
+
+# Networks whose rows are scaled as pixels, alike in all places.
+_OF_PIXELS = {*BUILDERS, "scattering"}
+
+# Numbers in the coefficients from which a front learns its subspace, about.
+_FRONT_VALUES = 1 << 25
 
 
 @dataclasses.dataclass
@@ -41,6 +57,8 @@ class Prepared:
     weights : ndarray of shape (n_samples,) or None
     scaler : Scaler
     job : Job
+    network : Network
+        What the job trains, with a front that it does not see.
     loss : str
     dtype : torch.dtype
         Of the results.
@@ -50,13 +68,14 @@ class Prepared:
     weights: FloatArray | None
     scaler: Scaler
     job: Job
+    network: Network
     loss: str
     dtype: torch.dtype
 
     def model(self) -> Model:
         """The model as training has it now."""
         with computing(self.job.network.device, 0.0):
-            network = as_dtype(self.job.network, self.dtype)
+            network = as_dtype(self.network, self.dtype)
             return Model(network, self.scaler, self.loss, self.X.shape[1])
 
 
@@ -98,8 +117,8 @@ def prepare(
     rows, weights = estimator._training_rows(X, sample_weight, reset=not resume)
     setting = _resolved(estimator, rows, one_pass)
     scaler = _fitted_scaler(estimator, rows, weights, setting.plan, resume)
-    job = _built(estimator, rows, weights, scaler, setting, resume)
-    return Prepared(rows, weights, scaler, job, estimator.loss, setting.dtype)
+    job, network = _built(estimator, rows, weights, scaler, setting, resume)
+    return Prepared(rows, weights, scaler, job, network, estimator.loss, setting.dtype)
 
 
 def _check_size_is_known(estimator: Any) -> None:
@@ -152,7 +171,7 @@ def _new_scaler(estimator: Any, X: Any, weights: FloatArray | None, plan: Traini
         return _mixed_scaler(estimator, chunks, fences)
     bounded, given = estimator.loss == "log_loss", estimator._input
     communicator = communicator_of(X)
-    if given.is_patch or (estimator.network in BUILDERS and scaling == "auto"):
+    if given.is_patch or (estimator.network in _OF_PIXELS and scaling == "auto"):
         n_channels = given.network_shape[0]
         return fit_pixel_scaler(scaling, chunks, bounded, n_channels, communicator)
     return fit_scaler(scaling, chunks, bounded, autos.scaling, autos.limited, communicator, fences)
@@ -190,7 +209,7 @@ def _built(
     scaler: Scaler,
     setting: _Setting,
     resume: bool,
-) -> Job:
+) -> tuple[Job, Network]:
     """Network and scaled rows."""
     plan, dtype, device = setting.plan, setting.train_dtype, setting.device
     with computing(device, 0.0):
@@ -199,6 +218,18 @@ def _built(
             state = TrainState.from_arrays(estimator._train_state, network.parameters)
         else:
             network, state = initialize(setting.spec, plan.seeds, dtype, device), TrainState()
+    whole = network
+    if isinstance(whole, ScatteredNetwork):
+        if local(X) is not X:
+            raise ValueError(
+                "network='scattering' learns its subspaces from rows of one process, but X has "
+                "rows of several. Pass network='conv', or fit on some of the rows in one process."
+            )
+        if not resume:
+            _fit_front(whole.front, X, weights, scaler, plan)
+        like, flops = whole.parameters, float(whole.front.flops)
+        X = ProjectedRows(X, scaler, whole.front, whole.spec.n_features, like, flops)
+        network, scaler = whole.dense, unscaled(X.shape[1])
     order = (plan.block_length, len(plan.seeds), plan.batch_size)
     rows = scaled_rows(X, weights, scaler, dtype, device, estimator._draws(), *order)
     if not resume:
@@ -208,7 +239,7 @@ def _built(
         if rows.categories is not None and isinstance(network, DenseNetwork):
             _, center, scale = rows.categories
             start_as_shares(network, center, scale)
-    return Job(network, rows, plan, state, Monitor(plan, network))
+    return Job(network, rows, plan, state, Monitor(plan, network)), whole
 
 
 def _resumed_network(estimator: Any, setting: _Setting) -> Network:
@@ -220,6 +251,19 @@ def _resumed_network(estimator: Any, setting: _Setting) -> Network:
             "Pass warm_start=False, or clone the estimator, to train a new network."
         )
     return copied(old, spec, setting.device, setting.train_dtype)
+
+
+def _fit_front(
+    front: Front, X: Any, weights: FloatArray | None, scaler: Scaler, plan: TrainingPlan
+) -> None:
+    """Let a front learn its subspaces from some of the rows."""
+    n_values = math.prod(front.center.shape)
+    size = max(len(front.axes), min(START_ROWS, _FRONT_VALUES // n_values))
+    place = plan.block_length, plan.seeds[0], FRONT_STREAM
+    some, own = sampled(X, weights, size, *place)
+    rows = load_rows(some, own, scaler, front.center.dtype, front.center.device, False)
+    with computing(front.center.device, float(front.flops * len(rows))):
+        front.fit(rows.values, rows.weights, plan.seeds[0])
 
 
 def _start_as_pca(
@@ -239,6 +283,11 @@ def _check_targets(estimator: Any, rows: Rows) -> None:
     n_numbers = len(estimator._table.numbers) if rows.categories else len(rows.origin)
     if estimator.loss != "log_loss" or n_numbers == 0:
         return
+    if estimator.network == "scattering":
+        raise ValueError(
+            "loss='log_loss' needs values in [0, 1], but network='scattering' rebuilds coordinates "
+            "of images. Pass loss='squared_error'."
+        )
     low, high = (bound[:n_numbers] for bound in rows.low_and_high())
     if float(low.min()) < 0.0 or float(high.max()) > 1.0 + 1e-6:
         raise ValueError(

@@ -138,6 +138,21 @@ def check_pixels(images: Any) -> None:
         pass
 
 
+def check_noises(noises: set[str], network: Any, given: InputSpec) -> None:
+    """Raise ValueError if there are noises that move or mask pixels, and they have no image."""
+    if noises and network == "scattering":
+        raise ValueError(
+            f"noise={min(noises)!r} changes images, but network='scattering' learns from "
+            f"coordinates that are computed once. Pass noise='gaussian', which is added to these, "
+            f"or network='conv'."
+        )
+    if noises and given.image_shape is None:
+        raise ValueError(
+            f"noise={min(noises)!r} needs images, but X holds rows. Pass an array of shape "
+            f"(n_samples, height, width[, channels]), or the image_shape of the rows."
+        )
+
+
 def check_latents(estimator: Any, Z: MatrixLike) -> FloatArray:
     """Latents as an array; a ValueError if they are not as many as those of the fit."""
     check_is_fitted(estimator)

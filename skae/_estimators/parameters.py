@@ -11,11 +11,12 @@ from skae._data.spec import InputSpec, sizes_of
 from skae._data.types import Device
 from skae._estimators.sklearn_private import HasMethods, Interval, StrOptions, refuse_booleans
 from skae._networks.activations import ACTIVATIONS
-from skae._networks.conv import image_builder
+from skae._networks.conv import BUILDERS, image_builder
 from skae._networks.dense import DenseSpec
 from skae._networks.factory import Spec
 from skae._networks.modules import ModuleSpec
 from skae._networks.principal import passes_lines
+from skae._networks.scattered import scattered_spec
 from skae._runtime.randomness import draw_seed, member_seeds
 from skae._runtime.tuning import EPOCHS_FROM_PCA, LEARNING_RATE, MOST_EPOCHS, NEAR_MARGIN
 from skae._training import auto
@@ -195,19 +196,24 @@ class AutoencoderParameters(BaseEstimator):
         builder = self._builder(hidden)
         if builder is not None:
             return ModuleSpec(builder, self._input.network_shape, latents)
-        return DenseSpec(
-            n_features,
-            self._autos().layers(n_features) if isinstance(hidden, str) else hidden,
-            (latents,) * self._n_members(),
-            self.activation,
-            None if self.normalization == "auto" else self.normalization,
-            float(self.dropout),
-        )
+        layers = self._autos().layers if isinstance(hidden, str) else lambda width: hidden
+        settings: dict[str, Any] = {
+            "n_components": (latents,) * self._n_members(),
+            "activation": self.activation,
+            "normalization": None if self.normalization == "auto" else self.normalization,
+            "dropout": float(self.dropout),
+        }
+        if self.network == "scattering":
+            given = self._input
+            return scattered_spec(given.image_shape, given.network_shape, layers, **settings)
+        return DenseSpec(n_features, layers(n_features), **settings)
 
     def _builder(self, hidden: Any) -> Callable[..., Any] | None:
         """What builds the network's modules; None for the dense network."""
-        if callable(self.network) or self.network in ("auto", "mlp"):
-            return self.network if callable(self.network) else None
+        if callable(self.network):
+            return self.network
+        if self.network not in BUILDERS:
+            return None
         channels = None if isinstance(hidden, str) else hidden
         settings = (self.activation, self.normalization, float(self.dropout))
         return image_builder(self.network, self._input.image_shape, channels, *settings)

@@ -14,7 +14,7 @@ from skae._data.streamed import sampled
 from skae._data.types import Auto, Device, NetworkBuilder, RandomState
 from skae._estimators.fitting import Prepared
 from skae._estimators.latent import LatentAutoencoder
-from skae._estimators.sklearn_private import Interval, RealNotInt
+from skae._estimators.sklearn_private import Interval, RealNotInt, StrOptions
 from skae._model.density import Mixture, Pending
 from skae._model.variance import explained_variance
 from skae._networks.dense import DenseNetwork, DenseSpec
@@ -49,13 +49,15 @@ class AutoencoderTransformer(LatentAutoencoder):
         Widths of the encoder's hidden layers; the decoder mirrors them. "auto" is two layers, the
         second half as wide as the first: 128 and 64 for tables, up to 512 and 256 for rows of
         hundreds of features.
-    network : {"auto", "mlp", "conv"} or callable, default="auto"
+    network : {"auto", "mlp", "conv", "scattering"} or callable, default="auto"
         "mlp" (the choice of "auto") is the dense network of ``hidden_layer_sizes``. "conv" is a
         convolutional network for images: ``hidden_layer_sizes`` are the channels of its stages,
         each of which halves height and width ("auto" is 32, 64 and 64, or one stage less than the
-        image allows). A callable ``(input_shape, n_components) -> (encoder, decoder)`` returns a
-        pair of ``torch.nn.Module``; ``input_shape`` is ``(n_features,)``, or ``(channels, height,
-        width)`` where ``image_shape`` is given.
+        image allows). "scattering", for features of images, is the dense network behind a fixed
+        wavelet transform (Bruna and Mallat, "Invariant scattering convolution networks", PAMI
+        2013). A callable ``(input_shape, n_components) -> (encoder, decoder)`` returns a pair of
+        ``torch.nn.Module``; ``input_shape`` is ``(n_features,)``, or ``(channels, height, width)``
+        where ``image_shape`` is given.
     image_shape : tuple of int, default=None
         ``(height, width)`` or ``(height, width, channels)`` of the image that each row holds, for a
         ``network`` or a noise that needs images. An array of images has its shape by itself.
@@ -219,6 +221,7 @@ class AutoencoderTransformer(LatentAutoencoder):
             *LatentAutoencoder._parameter_constraints["n_components"],
             Interval(RealNotInt, 0, 1, closed="neither"),
         ],
+        "network": [StrOptions({"auto", "mlp", "conv", "scattering"}), callable],
         "ordered": ["boolean"],
         "n_nonzero_coefs": [Interval(Integral, 1, None, closed="left"), None],
     }

@@ -26,6 +26,7 @@ from skae._networks.conv import ConvBuilder, UnetBuilder
 from skae._networks.dense import DenseSpec
 from skae._networks.factory import initialize, state_shapes
 from skae._networks.modules import ModuleNetwork, ModuleSpec
+from skae._networks.scattered import ScatteredSpec, n_axes
 from skae._training.losses import LOSSES
 
 # Most layers, stages or members of a network.
@@ -59,7 +60,7 @@ class _Parameter(TypedDict):
 class StoredModel(TypedDict):
     """What a ``Model`` pickles, and the layout of the user's modules."""
 
-    spec: DenseSpec | _Modules
+    spec: ScatteredSpec | DenseSpec | _Modules
     scaler: AffineScaler
     loss: str
     n_features: int
@@ -181,10 +182,13 @@ def _check_input(given: InputSpec, model: dict[str, Any], table: Table) -> None:
     must(scaler["margin"] >= 0.0, "the margin of the scaling is negative")
     must(given.image_shape is not None or not given.is_patch, "patches need an image_shape")
     spec = model["spec"]
-    of_rows = isinstance(spec, DenseSpec)
+    of_rows = isinstance(spec, DenseSpec) and not isinstance(spec, ScatteredSpec)
     takes: Any = spec.n_features if of_rows else spec.input_shape
     gets = n_features if of_rows else given.network_shape
     must(takes == gets, f"the network takes {takes}, but rows are of {gets}")
+    if isinstance(spec, ScatteredSpec):
+        must(given.image_shape is not None, "scattering needs an image_shape")
+        must(spec.n_features == sum(n_axes(spec.input_shape)), "coordinates are of another number")
 
 
 def _check_network(model: dict[str, Any], network: NetworkBuilder | None) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from skae._networks.conv import ImageBuilder, UnetBuilder
 from skae._networks.dense import DenseNetwork, DenseSpec, n_buffers, n_parameters
 from skae._networks.dense_step import DenseStep
 from skae._networks.modules import ModuleNetwork, ModuleSpec, ModuleStep
+from skae._networks.scattered import ScatteredNetwork, ScatteredSpec, front_shapes
 from skae._runtime.randomness import WEIGHTS_STREAM, generator, isolated_globals
 
 # Arrays of NumPy, by name.
@@ -26,7 +27,8 @@ def initialize(
 ) -> Network:
     """A network with random weights, drawn from one seed per member."""
     if isinstance(spec, DenseSpec):
-        return DenseNetwork.initialize(spec, seeds, dtype, device)
+        dense = DenseNetwork.initialize(spec, seeds, dtype, device)
+        return _dense(spec, dense.parameters, dense.buffers)
     if isinstance(spec.builder, ImageBuilder):
         network = ModuleNetwork(spec, dtype, device)
         spec.builder.draw(network.pair.modules(), generator(seeds[0], WEIGHTS_STREAM))
@@ -41,7 +43,8 @@ def state_shapes(spec: Spec) -> dict[str, tuple[int, ...]]:
     Only a network of the user's own is built for this; others allocate no memory.
     """
     if isinstance(spec, DenseSpec):
-        return {"parameters": (n_parameters(spec),), "buffers": (n_buffers(spec),)}
+        shapes = {"parameters": (n_parameters(spec),), "buffers": (n_buffers(spec),)}
+        return shapes | (front_shapes(spec) if isinstance(spec, ScatteredSpec) else {})
     if not isinstance(spec.builder, ImageBuilder):
         network = initialize(spec, (0,), torch.float32, torch.device("cpu"))
         return {name: tuple(value.shape) for name, value in network.state().items()}
@@ -73,10 +76,22 @@ def restore(
     state = {name: torch.tensor(array, device=device) for name, array in arrays.items()}
     state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state.items()}
     if isinstance(spec, DenseSpec):
-        return DenseNetwork(spec, state["parameters"], state["buffers"])
-    network = initialize(spec, (0,), dtype, device)
+        network: Network = _dense(spec, state["parameters"], state["buffers"])
+    else:
+        network = initialize(spec, (0,), dtype, device)
     network.load_state(state)
     return network
+
+
+def _dense(spec: DenseSpec, parameters: Tensor, buffers: Tensor) -> DenseNetwork:
+    if isinstance(spec, ScatteredSpec):
+        return ScatteredNetwork(spec, parameters, buffers)
+    return DenseNetwork(spec, parameters, buffers)
+
+
+def trained_part(network: Network) -> Network:
+    """What training sees of a network, behind a front that is fixed."""
+    return network.dense if isinstance(network, ScatteredNetwork) else network
 
 
 def copied(
