@@ -29,8 +29,8 @@ from skae._runtime.tuning import (
     SCATTERING_WHITENING,
 )
 
-# Images that are scattered at once.
-_IMAGES = 32
+# Pixels that are scattered at once: their maps stay in a core's cache.
+_PIXELS = 1 << 15
 
 # Numbers that the maps of an image hold, for each of its pixels.
 _MAPS = 64
@@ -128,13 +128,14 @@ class Front(nn.Module):
     def __init__(self, spec: ScatteredSpec, dtype: torch.dtype, device: torch.device):
         super().__init__()
         self.shape = spec.input_shape
+        self.length = max(1, _PIXELS // spec.n_pixels)
         self.scattering = Scattering(scattering.n_octaves(*self.shape[1:]), dtype, device)
         for name, size in front_shapes(spec).items():
             self.register_buffer(name, torch.zeros(size, dtype=dtype, device=device))
 
     def forward(self, rows: Tensor) -> Tensor:
         # Not in parts in a graph, which is for any number of rows.
-        parts = (rows,) if torch.compiler.is_exporting() else rows.split(_IMAGES)
+        parts = (rows,) if torch.compiler.is_exporting() else rows.split(self.length)
         return torch.cat([self._coordinates(part) for part in parts])
 
     def _coordinates(self, rows: Tensor) -> Tensor:
@@ -148,6 +149,8 @@ class Front(nn.Module):
 
     def filled(self, rows: Tensor) -> Tensor:
         """Rows whose missing pixels are taken from their neighbors."""
+        if not torch.compiler.is_exporting() and not bool(rows.sum().isnan()):
+            return rows
         return fill_holes(self.images(rows))[0].permute(0, 2, 3, 1).flatten(1)
 
     def paths(self, rows: Tensor) -> Tensor:
@@ -172,11 +175,12 @@ class Front(nn.Module):
 
     def fit(self, rows: Tensor, weights: Tensor | None, seed: int) -> None:
         """Learn floors and axes from scaled rows."""
-        rows = torch.cat([self.filled(part) for part in rows.split(_IMAGES)])
-        paths = torch.cat([self.paths(part) for part in rows.split(_IMAGES)])
+        rows = torch.cat([self.filled(part) for part in rows.split(self.length)])
+        paths = torch.cat([self.paths(part) for part in rows.split(self.length)])
         w = rows.new_ones(len(rows)) if weights is None else weights.to(rows)
-        means = (w / w.sum()) @ paths.mean((2, 3))
-        self.floor.copy_((SCATTERING_FLOOR * means).clamp(min=1e-6)[:, None, None])
+        floor = SCATTERING_FLOOR * ((w / w.sum()) @ paths.abs().mean((2, 3)))
+        # Moduli of images without texture are rounding.
+        self.floor.copy_(floor.clamp(min=1e-6 * float(floor.max()) + 1e-30)[:, None, None])
         # Of coefficients, wide directions count for less than by their variance: else few would
         # outweigh all others. Those of the pixels are as wide as their errors are to count.
         found = principal_axes(self.logarithms(paths), weights, len(self.axes), seed)
