@@ -31,7 +31,7 @@ from skae._estimators.sklearn_private import (
     check_parameters,
     refuse_booleans,
 )
-from skae._networks.factory import copied, trained_part
+from skae._networks.factory import copied
 from skae._runtime.device import resolve_device
 from skae._runtime.randomness import draw_seed
 from skae._runtime.tuning import ROUNDING_SHARE
@@ -193,7 +193,6 @@ class LatentCodec(BaseEstimator):
         # A network that was trained on knows what its bits cost, and expects plain rounding.
         self._weighs_bits = not (n_epochs and isinstance(estimator, BaseAutoencoder))
         if not self._weighs_bits:
-            _check_can_be_refined(estimator._model.network)
             estimator = copy.copy(estimator)
             seed = draw_seed(self.random_state)
             estimator._model = refine(estimator._model, quantizer, step, rows, n_epochs, seed)
@@ -444,15 +443,6 @@ class LatentCodec(BaseEstimator):
         model = self.estimator_._model
         exact = copied(model.network, device=resolve_device("cpu"), dtype=torch.float64)
         return model.with_network(exact).decode(latents)
-
-
-def _check_can_be_refined(network: Any) -> None:
-    if trained_part(network) is not network:
-        raise ValueError(
-            "network='scattering' is trained on coordinates of images, not on pixels, and cannot "
-            "be trained on for fewer bytes. Pass max_epochs=0; or network='mlp', which rebuilds "
-            "pixels better."
-        )
 
 
 def _fitted_quantizer(estimator: Any, latents: FloatArray, step: float) -> Quantizer:

@@ -20,7 +20,7 @@ from skae._data.convert import dense_chunks
 from skae._data.loaded import scaled_bounds, within
 from skae._model.model import Model
 from skae._networks.dense import DenseSpec
-from skae._networks.factory import Network, copied, make_step
+from skae._networks.factory import Network, copied, make_step, trained_part
 from skae._runtime.device import computing
 from skae._runtime.randomness import EPOCH_STREAM, generator
 from skae._runtime.tuning import (
@@ -104,6 +104,12 @@ def refine(
 
 def _trainable(network: Network) -> Network:
     """A copy in which no latent and no unit is dropped."""
+    if trained_part(network) is not network:
+        raise ValueError(
+            "network='scattering' is trained on coordinates of images, not on pixels, and cannot "
+            "be trained on for fewer bytes. Pass max_epochs=0; or network='mlp', which rebuilds "
+            "pixels better."
+        )
     spec = network.spec
     if isinstance(spec, DenseSpec):
         spec = dataclasses.replace(spec, dropout=0.0, ordered=False)

@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from skae import AutoencoderTransformer, DenoisingAutoencoder, io
 from skae._networks import scattering
 from skae._networks.scattering import Scattering
+from skae.codec import LatentCodec
 from skae.model_selection import AutoencoderSearchCV
 
 ROWS, LABELS = load_digits(return_X_y=True)
@@ -209,3 +210,14 @@ def test_what_it_cannot_do_is_refused():
         DenoisingAutoencoder(**SMALL, noise="affine").fit(FEW)
     with pytest.raises(ValueError, match="loss='log_loss' needs values"):
         AutoencoderTransformer(**SMALL, loss="log_loss").fit(FEW)
+
+
+def test_a_codec_takes_it_as_it_is():
+    pytest.importorskip("constriction")
+    model = AutoencoderTransformer(**SMALL)
+    with pytest.raises(ValueError, match="Pass max_epochs=0"):
+        LatentCodec(model, step=0.1).fit(FEW)
+    codec = LatentCodec(model, step=0.01, max_epochs=0).fit(FEW)
+    rebuilt, latents = codec.decode(codec.encode(FEW)), codec.estimator_.transform(FEW)
+    expected = codec.estimator_.inverse_transform(latents)
+    assert np.abs(rebuilt - expected).mean() < 0.01 * FEW.std()
