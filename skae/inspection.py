@@ -386,8 +386,9 @@ class LatentWalkDisplay:
         for walk, latent in zip(starts, latents, strict=True):
             walk[:, latent] += deviation[latent] * np.linspace(-2, 2, n_steps)
         rows = np.asarray(estimator.inverse_transform(starts.reshape(-1, codes.shape[1])))
-        # Rows of a fit may hold images.
-        shape = estimator._input.image_shape or rows.shape[1:]
+        # Rows of a fit may hold images. Signals are shown as a table is.
+        given = estimator._input
+        shape = (-1,) if given.image_shape is None or given.is_signal else given.image_shape
         return cls(rows.reshape(len(latents), n_steps, *shape), latents).plot(ax)
 
     def plot(self, ax: Any = None) -> Self:

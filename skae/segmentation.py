@@ -18,6 +18,7 @@ from skae._estimators.sklearn_private import (
     check_parameters,
     refuse_booleans,
 )
+from skae._networks.conv import SIGNAL_NETWORKS
 
 __all__ = ["PixelClassifier"]
 
@@ -119,10 +120,17 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If the masks have another shape than the images, or no label.
+            If the masks have another shape than the images, or no label, or if the
+            autoencoder takes signals.
         """
         check_parameters(self)
         refuse_booleans(self)
+        if getattr(self.autoencoder, "network", None) in SIGNAL_NETWORKS:
+            raise ValueError(
+                f"autoencoder={self.autoencoder!r} takes signals, but PixelClassifier labels the "
+                f"pixels of images. Pass one with another network, or fit a classifier of your "
+                f"own on what its pixel_features returns."
+            )
         X, masks = self._checked(X, y)
         rng = check_random_state(self.random_state)
         drawn = self._drawn(masks, rng)

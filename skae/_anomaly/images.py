@@ -22,11 +22,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from skae._anomaly.levels import Level
 from skae._anomaly.rows import RowCalibration, Scorer
 from skae._anomaly.thresholds import MAD_TO_DEVIATION, median_deviation, weighted_quantile
+from skae._data.spec import shorter_side
 from skae._model.model import Coded
 from skae._runtime.device import computing
-from skae._runtime.tuning import FARTHEST_LATENT, MISSING_DEVIATIONS, NARROWEST_OCTAVE
+from skae._runtime.tuning import (
+    FARTHEST_LATENT,
+    KNOWN_SHARE,
+    MISSING_DEVIATIONS,
+    NARROWEST_OCTAVE,
+)
 
 # Numbers of all images that calibrate: an eighth of a gigabyte.
 _CALIBRATION_VALUES = 1 << 25
@@ -141,7 +148,7 @@ class ImageScorer:
     texture : Texture
     image_shape : tuple of int
         (height, width) or (height, width, channels).
-    location, scale : float
+    level : Level
         Of the maxima of maps.
     """
 
@@ -149,8 +156,7 @@ class ImageScorer:
     members: list[Member]
     texture: Texture
     image_shape: tuple[int, ...]
-    location: float
-    scale: float
+    level: Level
 
     def outlyingness(self, coded: Coded) -> Tensor:
         """How far out images are, (n,): about zero for a typical one, NaN for one of no pixels."""
@@ -158,7 +164,7 @@ class ImageScorer:
 
     def maps(self, coded: Coded) -> Tensor:
         """Outlyingness of every pixel, (n, height, width)."""
-        pairs = [_latents_and_energies(one, self.image_shape) for one in coded.joint]
+        pairs = _by_member(coded, self.image_shape)
         known = [None] * len(pairs) if coded.calibrated is None else list(coded.calibrated)
         by_member = [
             member.excess(*pair, own)
@@ -168,7 +174,7 @@ class ImageScorer:
         missing = self.texture.missing(_own_energies(coded, self.image_shape))
         of_rows = self.rows.far_out(coded).to(mean[0])
         mean.append(torch.maximum(of_rows, missing)[:, None])
-        return (_map(mean, self.image_shape) - self.location) / self.scale
+        return self.level.standardized(_map(mean, self.image_shape), coded.share)
 
     def contributions(self, coded: Coded) -> Tensor:
         """The features' shares in the outlyingness, (n, n_features).
@@ -212,7 +218,7 @@ class ImageCalibration:
     def add(self, part: slice, coded: Coded) -> None:
         """Take a batch of the images."""
         self._rows.add(part, coded)
-        pairs = [_latents_and_energies(one, self._shape) for one in coded.joint]
+        pairs = _by_member(coded, self._shape)
         coded_images = torch.stack([torch.cat([z, *energies], 1) for z, energies in pairs], 1)
         if self._coded is None:
             shape = len(self._weights), *coded_images.shape[1:]
@@ -245,11 +251,11 @@ class ImageCalibration:
         texture = Texture.of(own, weights)
         of_images = torch.maximum(torch.from_numpy(of_rows).float(), texture.missing(own))
         peaks = _peaks([*octaves, of_images[:, None]], self._shape)
-        seen = ~np.isnan(peaks)
-        location = weighted_quantile(peaks[seen], weights[seen], 0.5)
-        scale = max(median_deviation(peaks[seen], location, weights[seen]), 1e-6)
-        fitted = ImageScorer(scorer, members, texture, tuple(self._shape), location, scale)
-        return fitted, (peaks - location) / scale
+        seen = ~np.isnan(peaks) & (weights > 0)
+        shares = self._rows.shares
+        level = Level.of(peaks[seen], shares[seen], weights[seen])
+        fitted = ImageScorer(scorer, members, texture, tuple(self._shape), level)
+        return fitted, level.standardized(torch.from_numpy(peaks), torch.from_numpy(shares)).numpy()
 
 
 def _peaks(octaves: list[Tensor], shape: tuple[int, ...]) -> np.ndarray:
@@ -259,43 +265,88 @@ def _peaks(octaves: list[Tensor], shape: tuple[int, ...]) -> np.ndarray:
     return torch.cat(peaks).double().numpy()
 
 
-def _latents_and_energies(joint: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, list[Tensor]]:
-    """Of latents and residuals (n, d)."""
-    n_features = math.prod(shape)
-    joint = joint.float()
-    residuals = joint[:, -n_features:].unflatten(1, (shape[0], shape[1], -1))
-    return joint[:, :-n_features], _energies(residuals.permute(0, 3, 1, 2))
+def _by_member(coded: Coded, shape: tuple[int, ...]) -> list[tuple[Tensor, list[Tensor]]]:
+    """What the members' latents are, and the energies of their residuals, octave by octave."""
+    observed, n_features = _observed(coded, shape), math.prod(shape)
+    pairs = []
+    for joint in coded.joint.float():
+        latents, residuals = joint[:, :-n_features], joint[:, -n_features:]
+        if observed is not None:
+            residuals = residuals * observed.mean((1, 2, 3))[:, None].sqrt()
+        pairs.append((latents, _energies(_channels_first(residuals, shape), observed)))
+    return pairs
+
+
+def _observed(coded: Coded, shape: tuple[int, ...]) -> Tensor | None:
+    """Shares of the observed values at each place, (n, 1, height, width); None if all are."""
+    if coded.batch.observed is None:
+        return None
+    return _channels_first(coded.batch.observed.cpu().float(), shape).mean(1, keepdim=True)
+
+
+def _channels_first(rows: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return rows.unflatten(1, (shape[0], shape[1], -1)).permute(0, 3, 1, 2)
 
 
 def _own_energies(coded: Coded, shape: tuple[int, ...]) -> Tensor:
     """Mean energies of images themselves in all octaves but the coarsest, (n, n_octaves)."""
-    images = coded.originals.unflatten(1, (shape[0], shape[1], -1)).permute(0, 3, 1, 2)
+    images, observed = _channels_first(coded.originals, shape), _observed(coded, shape)
     fine = (
-        _energies(images)[:-1]
-        if min(shape[:2]) > 4
-        else _energies(images - images.mean((1, 2, 3), keepdim=True))
+        _energies(images, observed)[:-1]
+        if shorter_side(shape) > 4
+        else _energies(images - images.mean((1, 2, 3), keepdim=True), observed)
     )
     return torch.stack([energy.mean(1) for energy in fine], 1)
 
 
-def _energies(residuals: Tensor) -> list[Tensor]:
-    """Energies (n, h * w) of the octaves of (n, channels, height, width), fine to coarse."""
+def _energies(residuals: Tensor, observed: Tensor | None = None) -> list[Tensor]:
+    """Energies (n, h * w) of the octaves of (n, channels, height, width), fine to coarse.
+
+    With shares of ``observed`` values (n, 1, height, width), means are of these: normalized
+    convolutions, as in ``holes.py``.
+    """
     energies, level, coarsest = [], residuals, False
     while not coarsest:
-        coarsest = min(level.shape[2:]) <= 4
-        low = _blurred(level)
+        coarsest = shorter_side(level.shape[2:]) <= 4
+        low, shares = _smooth(level, observed)
         band = level if coarsest else level - low
-        energy = _halved(_blurred((band**2).sum(1, keepdim=True)))
-        energies.append(_blurred(energy).flatten(1))
-        level = _halved(low)
+        energy, fewer = _smooth((band**2).sum(1, keepdim=True), observed)
+        energy, fewer = _half(energy, fewer)
+        energies.append(_everywhere(*_smooth(energy, fewer)).flatten(1))
+        level, observed = _half(low, shares)
     return energies
+
+
+def _smooth(maps: Tensor, observed: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Blurred maps, and the blurred shares that they count."""
+    if observed is None:
+        return _blurred(maps), None
+    shares = _blurred(observed)
+    return _blurred(maps * observed) / shares.clamp(min=1e-9), shares
+
+
+def _half(maps: Tensor, observed: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    if observed is None:
+        return _halved(maps), None
+    shares = _halved(observed)
+    return _halved(maps * observed) / shares.clamp(min=1e-9), shares
+
+
+def _everywhere(maps: Tensor, observed: Tensor | None) -> Tensor:
+    """Maps in which a place where nothing was observed is as the others are on average."""
+    if observed is None:
+        return maps
+    shares = observed.clamp(min=1e-9)
+    mean = (maps * shares).sum((2, 3), keepdim=True) / shares.sum((2, 3), keepdim=True)
+    known = (observed / KNOWN_SHARE).clamp(max=1.0)
+    return known * maps + (1.0 - known) * mean
 
 
 def octave_sizes(shape: tuple[int, ...]) -> list[tuple[int, int]]:
     """Height and width of the energies of each octave."""
     height, width = shape[:2]
     sizes = [(-(-height // 2), -(-width // 2))]
-    while min(height, width) > 4:
+    while shorter_side((height, width)) > 4:
         height, width = sizes[-1]
         sizes.append((-(-height // 2), -(-width // 2)))
     return sizes
@@ -344,7 +395,8 @@ def _fit_member(
     n_latents, sizes = given.shape[1], octave_sizes(shape)
     # As many images as latents say as much as the guess that they do not matter.
     gram = given.T @ (weights[:, None] * given) + n_latents * torch.eye(n_latents)
-    influence = torch.linalg.inv(gram)
+    # Contiguous, so that a copy of it gives the same bits.
+    influence = torch.linalg.inv(gram).contiguous()
     parts = zip(energies.split([h * w for h, w in sizes], 1), sizes, strict=True)
     octaves = [_fit_octave(given, influence, energy, size, weights) for energy, size in parts]
     return Member(mean.numpy(), deviation.numpy(), influence.numpy(), octaves)

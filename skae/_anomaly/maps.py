@@ -3,6 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
+from skae._data.spec import shorter_side
 from skae._runtime.tuning import MAP_SMOOTHING
 
 
@@ -19,7 +20,7 @@ def loss_maps(losses: np.ndarray, smoothing: float | None = None) -> np.ndarray:
     """
     maps = losses if losses.ndim == 3 else losses.sum(axis=3)
     if smoothing is None:
-        smoothing = min(maps.shape[1:]) / MAP_SMOOTHING
+        smoothing = shorter_side(maps.shape[1:]) / MAP_SMOOTHING
     return smoothed(maps * (maps.shape[1] * maps.shape[2]), smoothing)
 
 

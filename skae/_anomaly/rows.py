@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from skae._anomaly.distances import Distances, Member, View, even, in_deviations
+from skae._anomaly.levels import Level
 from skae._anomaly.thresholds import weighted_quantile
 from skae._model.model import Coded, padded
 from skae._runtime.device import computing
@@ -66,12 +67,15 @@ class Scorer:
         Columns of latents and residuals.
     seed : int
         Of the random projection.
+    level : Level
+        Of the combined views.
     """
 
     members: list[Member]
     features: np.ndarray
     width: int
     seed: int
+    level: Level
 
     def outlyingness(self, coded: Coded) -> Tensor:
         """How far out rows are, (n,): about zero for a typical one, NaN for one of no values."""
@@ -86,7 +90,8 @@ class Scorer:
             alone = functional.pad(alone, (0, projected.shape[1] - n))
         distances = torch.stack([of_view(projected, alone) for of_view in self._distances])
         by_view = in_deviations(distances[..., :n], *self._levels)
-        return _combined(coded.average(by_view.permute(1, 2, 0)).T)
+        combined = _combined(coded.average(by_view.permute(1, 2, 0)).T)
+        return self.level.standardized(combined, coded.share)
 
     def contributions(self, coded: Coded) -> Tensor:
         """The features' shares in the outlyingness, (n, n_features).
@@ -135,6 +140,7 @@ class RowCalibration:
     def __init__(self, weights: np.ndarray, seeds: tuple[int, ...]):
         self._weights, self._seeds = weights, seeds
         self._projected: np.ndarray | None = None
+        self.shares = np.empty(len(weights))
 
     def add(self, part: slice, coded: Coded) -> None:
         """Take a batch of the rows."""
@@ -147,6 +153,7 @@ class RowCalibration:
         n = coded.joint.shape[1]
         projected = _projected(even(padded(coded.joint)), self._directions)
         self._projected[:, part] = projected[:, :n, : self._projected.shape[2]].numpy()
+        self.shares[part] = coded.share.numpy()
         weights = torch.from_numpy(self._weights[part])
         self._moments.add(coded.values, coded.residuals, weights)
 
@@ -187,9 +194,11 @@ class RowCalibration:
             parts = list(zip(by_member, used, strict=True))
         members = [m.calibrated(*part) for m, part in zip(members, parts, strict=True)]
         outlyingness = in_deviations(by_member.transpose(0, 1), *_levels(members))
-        known = outlyingness.where(unseen, torch.nan).nanmean(1)
-        scorer = Scorer(members, self._moments.features(), self._width, self._seeds[0])
-        return scorer, _combined(known).numpy()
+        combined = _combined(outlyingness.where(unseen, torch.nan).nanmean(1))
+        seen = ~combined.isnan().numpy() & (self._weights > 0)
+        level = Level.within(combined.numpy()[seen], self.shares[seen], self._weights[seen])
+        scorer = Scorer(members, self._moments.features(), self._width, self._seeds[0], level)
+        return scorer, level.standardized(combined, torch.from_numpy(self.shares)).numpy()
 
 
 class _Moments:

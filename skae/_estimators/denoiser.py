@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
-from skae._data.convert import from_caller, image_shape_of
-from skae._data.spec import sizes_of
+from skae._data.convert import from_caller
+from skae._data.spec import as_columns, without_column
 from skae._data.types import (
     Auto,
     Device,
@@ -23,8 +23,9 @@ from skae._estimators.filling import impute
 from skae._estimators.inputs import check_image_array, check_noises, check_pixels, weighted_rows
 from skae._estimators.sklearn_private import Interval, StrOptions
 from skae._estimators.transformer import AutoencoderTransformer
-from skae._images.patches import draw_patches
+from skae._images.patches import draw_patches, patch_shape
 from skae._images.tiles import restore_images
+from skae._networks.conv import BUILDERS
 from skae._runtime.randomness import draw_seed
 from skae._training.noise import IMAGE_NOISES, NOISES
 from skae._training.plan import TrainingPlan
@@ -46,17 +47,17 @@ class DenoisingAutoencoder(AutoencoderTransformer):
         taken from another row; for images also "affine", which turns, scales and shifts them, and
         "block_masking", which masks square blocks. A callable ``(rows, generator) -> rows`` gets a
         float tensor of shape (1, n, n_features) and a ``torch.Generator``. Those of a tuple act one
-        after another.
+        after another. Signals are not turned by "affine", but stretched and shifted in time.
     noise_level : float or tuple of float, default=0.2
         Share of the corrupted cells; for "gaussian" the standard deviation, in units of the scaled
         features. For "affine" the strength: it turns by up to ``noise_level`` quarter turns, scales
         by up to ``1 + noise_level``, and shifts by up to half of ``noise_level`` of height and
         width. For a tuple of noises one number, or one each.
     patch_size : int or tuple of int, default=None
-        Height and width of the random patches of the images to train on, eight times as many as
-        would cover them. :meth:`denoise`, :meth:`reconstruct`, :meth:`impute` and :meth:`inpaint`
-        then take images of any size, in overlapping tiles that are blended; all else takes patches.
-        None trains on whole images.
+        Height and width of the random patches of the images to train on, or the length of those of
+        signals, eight times as many as would cover them. :meth:`denoise`, :meth:`reconstruct`,
+        :meth:`impute` and :meth:`inpaint` then take images and signals of any size, in overlapping
+        tiles that are blended; all else takes patches. None trains on whole images.
     n_components : int, float in (0, 1) or "auto", default="auto"
         Number of latents. "auto" is half of the features, at most 32. A share of the variance, as
         for ``PCA``, orders the latents and keeps as many as explain that share of the training
@@ -65,7 +66,8 @@ class DenoisingAutoencoder(AutoencoderTransformer):
         Widths of the encoder's hidden layers; the decoder mirrors them. "auto" is two layers, the
         second half as wide as the first: 128 and 64 for tables, up to 512 and 256 for rows of
         hundreds of features.
-    network : {"auto", "mlp", "conv", "scattering", "unet"} or callable, default="auto"
+    network : {"auto", "mlp", "conv", "scattering", "unet", "conv1d", "unet1d"} or callable, \
+            default="auto"
         "mlp" (the choice of "auto") is the dense network of ``hidden_layer_sizes``. "conv" is a
         convolutional network for images: ``hidden_layer_sizes`` are the channels of its stages,
         each of which halves height and width ("auto" is 32, 64 and 64, or one stage less than the
@@ -73,12 +75,15 @@ class DenoisingAutoencoder(AutoencoderTransformer):
         wavelet transform (Bruna and Mallat, "Invariant scattering convolution networks", PAMI
         2013), which noise then acts on. "unet" adds a learned correction to the image, whose
         missing pixels are first filled in as smoothly as possible; it has no bottleneck, and its
-        latents are the restored image. A callable ``(input_shape, n_components) -> (encoder,
-        decoder)`` returns a pair of ``torch.nn.Module``; ``input_shape`` is ``(n_features,)``, or
-        ``(channels, height, width)`` where ``image_shape`` is given.
+        latents are the restored image. "conv1d" and "unet1d" are the same along time, for signals:
+        ``X`` holds rows ``(n_samples, length)`` or an array ``(n_samples, length, channels)``, of a
+        length from 8 on. A callable ``(input_shape, n_components) -> (encoder, decoder)`` returns a
+        pair of ``torch.nn.Module``; ``input_shape`` is ``(n_features,)``, or ``(channels, height,
+        width)`` where ``image_shape`` is given.
     image_shape : tuple of int, default=None
         ``(height, width)`` or ``(height, width, channels)`` of the image that each row holds, for a
-        ``network`` or a noise that needs images. An array of images has its shape by itself.
+        ``network`` or a noise that needs images. An array of images has its shape by itself. With
+        "conv1d" or "unet1d" it is ``(length,)`` or ``(length, channels)`` of the signal.
     categorical_features : array-like of {bool, int, str} or "from_dtype" or None, \
             default="from_dtype"
         Columns that are categories: a mask, indices or names. "from_dtype" takes those of a data
@@ -102,7 +107,7 @@ class DenoisingAutoencoder(AutoencoderTransformer):
         seen: over the last tenth of the training, and in all predictions, outputs are cut off where
         it ends.
     normalization : {"auto", "batch", "layer"} or None, default="auto"
-        Normalization of the hidden layers. "auto" is "batch" for a "unet", else none.
+        Normalization of the hidden layers. "auto" is "batch" for "unet" and "unet1d", else none.
     dropout : float in [0, 1), default=0.0
         Share of hidden units that are set to zero in training.
     weight_decay : float, default=0.0
@@ -223,7 +228,7 @@ class DenoisingAutoencoder(AutoencoderTransformer):
 
     _parameter_constraints = {
         **AutoencoderTransformer._parameter_constraints,
-        "network": [StrOptions({"auto", "mlp", "conv", "scattering", "unet"}), callable],
+        "network": [StrOptions({"auto", "mlp", "scattering", *BUILDERS}), callable],
         "patch_size": [Interval(Integral, 1, None, closed="left"), "array-like", None],
         "noise": [StrOptions({*NOISES, *IMAGE_NOISES}), callable, tuple],
         "noise_level": [Interval(Real, 0, None, closed="left"), tuple],
@@ -367,8 +372,8 @@ class DenoisingAutoencoder(AutoencoderTransformer):
                 or images
             Rows or images; NaN cells are replaced too.
         mask : array-like of bool, of the shape of ``X``
-            True where the value is to be replaced. For images with channels it may
-            leave the channels out.
+            True where the value is to be replaced. For images and signals with channels
+            it may leave the channels out.
 
         Returns
         -------
@@ -392,33 +397,21 @@ class DenoisingAutoencoder(AutoencoderTransformer):
     ) -> tuple[Any, FloatArray | None]:
         if self.patch_size is None:
             return super()._training_rows(X, sample_weight, reset)
-        X = from_caller(X)
-        size = self._patch_shape(image_shape_of(X))
-        images, weights = weighted_rows(check_image_array(X), sample_weight)
+        is_signal, images = self._takes_signals(), check_image_array(X)
+        size = patch_shape(self.patch_size, self.image_shape, images.shape[1:], is_signal)
+        images, weights = weighted_rows(images, sample_weight)
         check_pixels(images)
+        if is_signal:
+            images = as_columns(np.asarray(images[:]))
         patches, sources = draw_patches(images, size, draw_seed(self.random_state))
+        if is_signal:
+            patches = patches.reshape(len(patches), *without_column(patches.shape[1:]))
         rows = self._check_X(patches, reset)
         self._input = dataclasses.replace(self._input, is_patch=True)
         return rows, None if weights is None else weights[sources]
 
-    def _patch_shape(self, shape: tuple[int, ...] | None) -> tuple[int, int]:
-        """Height and width of a patch, checked against the images' shape."""
-        assert self.patch_size is not None
-        if shape is None or self.image_shape is not None:
-            raise ValueError(
-                f"patch_size={self.patch_size!r} needs an array of images (n_samples, height, "
-                f"width[, channels]), and image_shape=None."
-            )
-        height, width = (sizes_of("patch_size", self.patch_size) * 2)[:2]
-        if height > shape[0] or width > shape[1]:
-            raise ValueError(
-                f"patch_size={self.patch_size!r} is larger than the images of {shape[0]} x "
-                f"{shape[1]} pixels. Pass a smaller one."
-            )
-        return height, width
-
     def _rebuilt(self, X: MatrixLike, out: Any = None) -> Any:
-        if image_shape_of(X) is None or not self._input.is_patch:
+        if not self._input.is_tiled(X):
             return super()._rebuilt(X, out)
         return restore_images(self._model, check_image_array(X), self._input, out)
 
@@ -427,13 +420,13 @@ class DenoisingAutoencoder(AutoencoderTransformer):
             return super()._n_latents(n_features)
         if self.n_components != "auto":
             raise ValueError(
-                f"network='unet' has no bottleneck: n_components={self.n_components!r} must be "
-                f"'auto'. Pass network='conv' for that number of latents."
+                f"network={self.network!r} has no bottleneck: n_components={self.n_components!r} "
+                f"must be 'auto'. Pass network='conv' or 'conv1d' for that number of latents."
             )
         return n_features
 
     def _has_bottleneck(self) -> bool:
-        return not isinstance(self.network, str) or self.network != "unet"
+        return self.network not in ("unet", "unet1d")
 
     def _draws(self) -> bool:
         return True

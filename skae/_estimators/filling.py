@@ -23,32 +23,32 @@ def impute(estimator: Any, X: MatrixLike, mask: Any = None, change: Change | Non
     if mask is not None:
         values = values.astype(np.result_type(values, np.float32))
         _mask(estimator, values, mask)
-    if is_frame(X) and asked_for(estimator) in ("default", library_of(X)):
+    as_frame = is_frame(X) and not estimator._input.is_tiled(X)
+    if as_frame and asked_for(estimator) in ("default", library_of(X)):
         return _filled_frame(estimator, X, values, mask, change)
     return like_input(estimator, _filled(estimator, values, change), X)
 
 
 def values_of(estimator: Any, X: MatrixLike) -> Any:
     """All values at once, dense, in the caller's shape; a ValueError if one is infinite."""
-    shape = image_shape_of(X)
-    if shape is not None and estimator._input.is_patch:
-        values = np.asarray(check_image_array(X)[:])
-    else:
-        rows = estimator._check_X(X)
-        values = rows.toarray() if sparse.issparse(rows) else np.asarray(rows[:])
+    rows = check_image_array(X) if estimator._input.is_tiled(X) else estimator._check_X(X)
+    values = rows.toarray() if sparse.issparse(rows) else np.asarray(rows[:])
     check_not_infinite(values)
+    shape = image_shape_of(X)
     return values if shape is None else values.reshape(-1, *shape)
 
 
 def _mask(estimator: Any, values: np.ndarray, mask: np.ndarray) -> None:
     """Set the values under the mask to NaN."""
-    shape = (len(values), estimator.n_features_in_) if values.ndim == 2 else values.shape
-    if mask.dtype != bool or mask.shape not in (shape, shape[:3]):
+    by_unit = values.ndim == 2 and not estimator._input.is_tiled(values)
+    shape = (len(values), estimator.n_features_in_) if by_unit else values.shape
+    places = shape[: 2 if estimator._input.is_signal else 3]
+    if mask.dtype != bool or mask.shape not in (shape, places):
         raise ValueError(
             f"mask must be boolean and of X's shape {shape}, got {mask.dtype} of shape "
             f"{mask.shape}."
         )
-    values[estimator._table.by_unit(mask) if values.ndim == 2 else mask] = np.nan
+    values[estimator._table.by_unit(mask) if by_unit else mask] = np.nan
 
 
 def _filled(estimator: Any, values: np.ndarray, change: Change | None) -> np.ndarray:
@@ -58,7 +58,7 @@ def _filled(estimator: Any, values: np.ndarray, change: Change | None) -> np.nda
 
 
 def _rebuilt(estimator: Any, values: np.ndarray, change: Change | None) -> Any:
-    if values.ndim > 2 and estimator._input.is_patch:
+    if estimator._input.is_tiled(values):
         return restore_images(estimator._model, values, estimator._input)
     rebuilt = estimator._model.reconstruct(as_rows(values)).reshape(values.shape)
     return rebuilt if change is None else change(rebuilt)

@@ -28,15 +28,15 @@ class ImageDetection(ExplainingDetector):
         ----------
         X : array-like of shape (n_samples, height, width) or \
                 (n_samples, height, width, channels)
-            Images, of the shape of those in the fit.
+            Images, of the shape of those in the fit; or signals.
         smoothing : float, default=None
             Standard deviation of the Gaussian that smooths the maps, in pixels. None
             is 0 with ``anomaly_score="auto"``, whose maps are smooth, else a 32nd of the
-            shorter side.
+            shorter side, or of a signal's length.
 
         Returns
         -------
-        maps : ndarray of shape (n_samples, height, width)
+        maps : ndarray of shape (n_samples, height, width), of signals (n_samples, length)
             Higher is more anomalous. With ``anomaly_score="auto"`` an image's
             ``score_samples`` is minus the maximum of its map, and pixels above
             ``-offset_`` are anomalous. With any other the map is the loss of the
@@ -51,7 +51,8 @@ class ImageDetection(ExplainingDetector):
         """
         check_is_fitted(self)
         rows, shape = self._check_images_of_map(X, "anomaly_map", smoothing)
-        return self._maps(rows, shape, smoothing)
+        maps = self._maps(rows, shape, smoothing)
+        return maps[:, :, 0] if self._input.is_signal else maps
 
     def detect(
         self, X: MatrixLike, threshold: float | None = None, smoothing: float | None = None
@@ -62,7 +63,7 @@ class ImageDetection(ExplainingDetector):
         ----------
         X : array-like of shape (n_samples, height, width) or \
                 (n_samples, height, width, channels)
-            Images, of the shape of those in the fit.
+            Images, of the shape of those in the fit; or signals.
         threshold : float, default=None
             Pixels of the :meth:`anomaly_map` above it are anomalous. None takes boxes in the
             images that ``predict`` flags, and in no other: around the pixels above
@@ -77,7 +78,7 @@ class ImageDetection(ExplainingDetector):
         boxes : list of ndarray of shape (n_boxes, 5)
             One array an image: top, left, bottom and right (bottom and right
             excluded) of each connected region, and the map's maximum in it; the
-            highest first.
+            highest first. For signals (n_boxes, 3): start, stop and the maximum.
 
         Raises
         ------
@@ -106,7 +107,7 @@ class ImageDetection(ExplainingDetector):
                 boxes(one, self._threshold_within(one)) if is_outlier else _no_boxes()
                 for one, is_outlier in zip(maps, flagged, strict=True)
             ]
-        return found
+        return [one[:, [0, 2, 4]] for one in found] if self._input.is_signal else found
 
     def _threshold_within(self, anomaly_map: FloatArray) -> float:
         """Where the anomaly of a flagged image begins; its highest pixel is always above."""
@@ -121,7 +122,7 @@ class ImageDetection(ExplainingDetector):
     def _check_images_of_map(
         self, X: MatrixLike, method: str, smoothing: float | None
     ) -> tuple[Any, tuple[int, ...]]:
-        shape = image_shape_of(X)
+        shape = self._input.image_shape if self._input.is_signal else image_shape_of(X)
         if shape is None:
             raise ValueError(
                 f"{method} needs an array of images (n_samples, height, width[, channels]), but "

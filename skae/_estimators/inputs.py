@@ -1,6 +1,8 @@
 """From what the caller passes to checked rows, weights and latents."""
 
+import dataclasses
 import math
+import warnings
 from numbers import Number
 from typing import Any
 
@@ -11,7 +13,7 @@ from skae._data.convert import as_rows, dense_chunks, from_caller, image_shape_o
 from skae._data.frames import columns_of
 from skae._data.kinds import categorical_columns, check_kinds
 from skae._data.sources import source_of
-from skae._data.spec import InputSpec, with_channels
+from skae._data.spec import InputSpec, as_column
 from skae._data.table import Table
 from skae._data.types import FloatArray, MatrixLike
 from skae._estimators.sklearn_private import check_sample_weight
@@ -63,9 +65,21 @@ def _check_array(estimator: Any, X: MatrixLike, reset: bool) -> Any:
         options: dict[str, Any] = {"accept_sparse": "csr", **_NUMBERS}
         rows = validate_data(estimator, X, reset=reset, **options)
     if reset:
-        estimator._input = InputSpec(rows.shape[1], estimator._given_shape())
+        estimator._input = _input_of_rows(estimator, rows.shape[1])
     # scikit-learn converts objects, but not those of a polars frame with text in it.
     return rows.astype(np.float64) if rows.dtype.kind == "O" else rows
+
+
+def _input_of_rows(estimator: Any, n_features: int) -> InputSpec:
+    is_signal, shape = estimator._takes_signals(), estimator._given_shape()
+    if is_signal and estimator._table.categories:
+        raise ValueError(
+            f"network={estimator.network!r} takes signals, but X has categories. Pass numbers, or "
+            f"network='auto'."
+        )
+    if is_signal and shape is None:
+        shape = as_column((n_features,))
+    return InputSpec(n_features, shape, is_signal=is_signal)
 
 
 def _table_of(X: MatrixLike, categorical_features: Any) -> Table:
@@ -103,24 +117,62 @@ def _check_not_single(given: InputSpec, X: MatrixLike) -> None:
     """Refuse one image without its axis of samples, unless it could be a row."""
     shape = np.shape(X) if isinstance(X, (list, tuple)) else getattr(X, "shape", None)
     if not given.as_rows and shape == given.caller_shape and shape[1:] != (given.n_features,):
-        raise ValueError(f"X is one image, of shape {shape}. Pass X[None], a batch of one.")
+        raise ValueError(f"X is one {given.kind}, of shape {shape}. Pass X[None], a batch of one.")
 
 
 def _check_images(estimator: Any, X: MatrixLike, shape: tuple[int, ...], reset: bool) -> Any:
-    """Images (n, height, width[, channels]) as rows."""
-    expected = estimator._given_shape() or shape if reset else estimator._input.image_shape
-    if expected is None or with_channels(shape) != with_channels(expected):
-        wanted = expected or f"rows of {estimator._input.n_features} features"
+    """Images (n, height, width[, channels]) or signals (n, length, channels) as rows."""
+    found = expected = _input_of_images(estimator, shape, reset)
+    if not reset:
+        expected = estimator._input
+    elif (given := estimator._given_shape()) is not None:
+        expected = dataclasses.replace(found, n_features=math.prod(given), image_shape=given)
+    if found.network_shape != expected.network_shape:
+        wanted = f"rows of {expected.n_features} features"
+        if expected.image_shape is not None:
+            wanted = str(expected.sample_shape)
         raise ValueError(
-            f"X holds images of shape {shape}, but {type(estimator).__name__} expects {wanted}. "
-            f"Pass such data, or fit on images of this shape, with image_shape=None."
+            f"X holds {found.kind}s of shape {found.sample_shape}, but {type(estimator).__name__} "
+            f"expects {wanted}. Pass such data, or fit on {found.kind}s of this shape, with "
+            f"image_shape=None."
         )
     if reset:
-        estimator._input = InputSpec(math.prod(shape), expected, as_rows=False)
-        estimator.n_features_in_ = estimator._input.n_features
+        _warn_of_channels_first(expected)
+        estimator._input = expected
+        estimator.n_features_in_ = expected.n_features
         if hasattr(estimator, "feature_names_in_"):
             del estimator.feature_names_in_
     return as_rows(check_image_array(X))
+
+
+def _input_of_images(estimator: Any, shape: tuple[int, ...], reset: bool) -> InputSpec:
+    is_signal = estimator._takes_signals() if reset else estimator._input.is_signal
+    if is_signal and len(shape) > 2:
+        raise ValueError(
+            f"X has {len(shape) + 1} axes, but network={estimator.network!r} takes signals. Pass "
+            f"rows (n_samples, length), or an array (n_samples, length, channels)."
+        )
+    image_shape = as_column(shape) if is_signal else shape
+    return InputSpec(math.prod(shape), image_shape, as_rows=False, is_signal=is_signal)
+
+
+def _warn_of_channels_first(given: InputSpec) -> None:
+    """Warn where the first axis of samples looks like their channels, and the last one does not."""
+    first, *_, last = shape = given.sample_shape
+    if given.is_signal:
+        looks_so = last >= 8 * first
+    else:
+        looks_so = len(shape) == 3 and first in (1, 3, 4) and min(shape[1:]) > 4
+    if looks_so:
+        axes, order = "(length, channels)", "(0, 2, 1)"
+        if not given.is_signal:
+            axes, order = "(height, width, channels)", "(0, 2, 3, 1)"
+        warnings.warn(
+            f"X holds {given.kind}s of shape {shape}, which is read as {axes}. If the channels "
+            f"come first, pass X.transpose{order}.",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def check_image_array(X: MatrixLike) -> Any:

@@ -198,7 +198,7 @@ class LatentAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sampl
         ----------
         X : array-like of shape (n_samples, height, width) or \
                 (n_samples, height, width, channels)
-            Images; of any size for a model of patches.
+            Images, or signals; of any size for a model of patches.
         scales : tuple of int, default=(1, 2, 4)
             For a model of patches: how many times as large the patches are taken,
             from the image smoothed by half as much.
@@ -206,7 +206,8 @@ class LatentAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sampl
         Returns
         -------
         features : ndarray of shape (n_samples, height, width, n_pixel_features), float32
-            Up to a few hundred numbers a pixel: pass few images at a time.
+            Up to a few hundred numbers a pixel: pass few images at a time. Those of signals
+            have the shape (n_samples, length, n_pixel_features).
 
         Raises
         ------
@@ -217,18 +218,16 @@ class LatentAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sampl
         """
         check_is_fitted(self)
         X = from_caller(X)
-        shape = image_shape_of(X)
-        if shape is None:
+        is_signal = self._input.is_signal
+        if image_shape_of(X) is None and not is_signal:
             raise ValueError(
                 "pixel_features needs an array of images (n_samples, height, width[, channels]), "
                 "but X holds rows. Reshape them, and fit on images or with image_shape."
             )
-        if self._input.is_patch:
-            images = check_image_array(X)
-        else:
-            images = np.asarray(self._check_X(X)[:]).reshape(-1, *shape)
+        images = check_image_array(X) if self._input.is_patch else np.asarray(self._check_X(X)[:])
         scales = sizes_of("scales", scales)
-        return np.stack(list(pixel_features(self._model, images, self._input, scales)))
+        features = np.stack(list(pixel_features(self._model, images, self._input, scales)))
+        return features[:, :, 0] if is_signal else features
 
     def _rebuilt(self, X: MatrixLike, out: Any = None) -> Any:
         return self._model.reconstruct(self._check_X(X), out)

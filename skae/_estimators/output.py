@@ -24,6 +24,8 @@ def like_input(estimator: Any, values: np.ndarray, X: MatrixLike) -> Output:
     """
     if values.ndim > 2 or image_shape_of(X) is not None:
         return like_caller(values, X)
+    if estimator._input.is_tiled(values):  # Signals of other lengths have other columns.
+        return values
     library, table = asked_for(estimator), estimator._table
     if library == "default":
         library = library_of(X) if is_frame(X) else library_by_itself(estimator)

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import torch
 from sklearn.base import BaseEstimator
 
-from skae._data.spec import InputSpec, sizes_of
+from skae._data.spec import InputSpec, as_column, sizes_of
 from skae._data.types import Device
 from skae._estimators.sklearn_private import HasMethods, Interval, StrOptions, refuse_booleans
 from skae._networks.activations import ACTIVATIONS
-from skae._networks.conv import BUILDERS, image_builder
+from skae._networks.conv import BUILDERS, SIGNAL_NETWORKS, image_builder
 from skae._networks.dense import DenseSpec
 from skae._networks.factory import Spec
 from skae._networks.modules import ModuleSpec
@@ -66,7 +66,7 @@ class AutoencoderParameters(BaseEstimator):
             "array-like",
             Interval(Integral, 1, None, closed="left"),
         ],
-        "network": [StrOptions({"auto", "mlp", "conv"}), callable],
+        "network": [StrOptions({"auto", "mlp", "conv", "conv1d"}), callable],
         "image_shape": [None, "array-like"],
         "categorical_features": [StrOptions({"from_dtype"}), "array-like", None],
         "activation": [StrOptions(set(ACTIVATIONS))],
@@ -179,8 +179,22 @@ class AutoencoderParameters(BaseEstimator):
         """Whether a row is changed at random each time it is seen."""
         return self.dropout > 0
 
+    def _takes_signals(self) -> bool:
+        """Whether what is given are signals, along time, and no images."""
+        return isinstance(self.network, str) and self.network in SIGNAL_NETWORKS
+
     def _given_shape(self) -> tuple[int, ...] | None:
-        return None if self.image_shape is None else sizes_of("image_shape", self.image_shape)
+        if self.image_shape is None:
+            return None
+        shape = sizes_of("image_shape", self.image_shape)
+        if not self._takes_signals():
+            return shape
+        if len(shape) > 2:
+            raise ValueError(
+                f"image_shape={shape} must be (length,) or (length, channels), since "
+                f"network={self.network!r} takes signals. For images, pass network='conv'."
+            )
+        return as_column(shape)
 
     def _n_latents(self, n_features: int) -> int:
         if isinstance(self.n_components, str):

@@ -17,6 +17,9 @@ from typing import Any
 
 import numpy as np
 
+# Rows of the caller's, in which NaN means missing.
+_ROWS = ("_recent",)
+
 # Key of the settings in the header's metadata, and of the checksum among them.
 _KEY, _CHECKSUM = "skae", "sha256"
 
@@ -158,7 +161,10 @@ class Reader:
 
 
 def _check_finite(name: str, array: np.ndarray) -> None:
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    if (
+        array.dtype.kind == "f"
+        and not (np.isfinite(array) | (name in _ROWS) & np.isnan(array)).all()
+    ):
         raise ValueError(f"{name[:80]} holds values that are not finite.")
 
 

@@ -11,6 +11,7 @@ import torch
 
 from skae._anomaly.distances import Member, View
 from skae._anomaly.images import ImageScorer, octave_sizes
+from skae._anomaly.levels import Level
 from skae._anomaly.rows import Scorer, joint_width
 from skae._anomaly.seen import Seen
 from skae._data.columns import Ranges, is_numeric
@@ -212,6 +213,7 @@ def _check_scorer(scorer: Scorer | None, n_features: int, n_columns: int, n_memb
     if scorer is None:
         return
     check_arrays({"features": scorer.features}, {"features": (3, n_features)})
+    _check_level(scorer.level)
     must(scorer.width == n_columns, "the scorer has another width")
     width = joint_width(n_columns)
     lengths = {len(member.views) for member in scorer.members}
@@ -221,6 +223,12 @@ def _check_scorer(scorer: Scorer | None, n_features: int, n_columns: int, n_memb
             _check_references(references, width)
         for view in member.views:
             _check_view(view, member, width)
+
+
+def _check_level(level: Level) -> None:
+    n = len(level.shares) if level.shares.ndim else 0
+    check_arrays(level._asdict(), dict.fromkeys(level._fields, (n,)))
+    must(n > 0, "a level has no groups")
 
 
 def _check_references(references: np.ndarray | None, width: int) -> None:
@@ -251,6 +259,7 @@ def _check_image_scorer(
 ) -> None:
     must(scorer.image_shape == given.image_shape, "the images of the scorer have another shape")
     must(len(scorer.members) == n_members, "the members of the scorer differ")
+    _check_level(scorer.level)
     n_octaves = max(1, len(octave_sizes(scorer.image_shape)) - 1)
     check_arrays(scorer.texture._asdict(), dict.fromkeys(scorer.texture._fields, (n_octaves,)))
     lengths = [height * width for height, width in octave_sizes(scorer.image_shape)]

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from skae._data.convert import check_not_infinite
-from skae._data.spec import InputSpec
+from skae._data.spec import InputSpec, as_columns, shorter_side
 from skae._images.tiles import by_tiles, with_channel_axis
 from skae._model.model import Batch, Model
-from skae._networks.conv import padded_length, stage_maps
+from skae._networks.conv import padded_size, stage_maps
 from skae._networks.factory import has_stages, takes_any_size
 from skae._networks.modules import ModuleNetwork
 from skae._runtime.tuning import CURVATURE_WIDTHS, WINDOWS_OF_A_PATCH
@@ -21,7 +21,12 @@ from skae._runtime.tuning import CURVATURE_WIDTHS, WINDOWS_OF_A_PATCH
 def pixel_features(
     model: Model, images: np.ndarray, spec: InputSpec, scales: Sequence[int]
 ) -> Iterator[np.ndarray]:
-    """Features of every pixel, (height, width, n_features), one image at a time."""
+    """Features of every pixel, (height, width, n_features), one image at a time.
+
+    Images are rows, unless the model is one of patches.
+    """
+    if spec.is_patch and spec.is_signal:
+        images = as_columns(np.asarray(images[:]))
     if spec.is_patch and not takes_any_size(model.network):
         whole = (np.asarray(images[i]) for i in range(images.shape[0]))
         return (_dense_features(model, image, spec, scales) for image in whole)
@@ -43,14 +48,14 @@ def _stage_features(model: Model, X: np.ndarray) -> np.ndarray:
     network = model.network
     assert isinstance(network, ModuleNetwork)
     _, height, width = network.spec.input_shape
+    size = padded_size(network.pair["encoder"], height, width)
 
     def features(batch: Batch) -> Tensor:
         network.train(False)
         images = network.shaped(batch.given(network.missing))
         maps = [network.shaped(batch.values)]
         for stage in stage_maps(network.pair["encoder"], images):
-            factor = padded_length(network.pair["encoder"], height) // stage.shape[2]
-            wide = functional.interpolate(stage, scale_factor=factor, mode="bilinear")
+            wide = functional.interpolate(stage, size=size, mode="bilinear")
             maps.append(wide[..., :height, :width])
         return torch.cat(maps, 1).permute(0, 2, 3, 1)
 
@@ -72,7 +77,7 @@ def _dense_features(
     features = [image]
     for scale in scales:
         latents, rebuilt = _of_patches(model, image, size, scale)
-        spreads = _spreads(latents, scale * min(size) / WINDOWS_OF_A_PATCH)
+        spreads = _spreads(latents, scale * shorter_side((size[0], size[1])) / WINDOWS_OF_A_PATCH)
         curvatures = [_curvatures(rebuilt, scale * width) for width in CURVATURE_WIDTHS]
         features += [latents, spreads, rebuilt, *curvatures]
     return np.concatenate(features, axis=2)

@@ -9,7 +9,7 @@ import torch
 from scipy import ndimage
 
 from skae._data.scale import AffineScaler
-from skae._data.spec import InputSpec
+from skae._data.spec import InputSpec, as_columns
 from skae._model.model import Model
 from skae._networks.factory import resized, takes_any_size
 from skae._networks.holes import fill_holes
@@ -19,12 +19,18 @@ from skae._runtime.tuning import TILE_OVERLAP, TILE_SIDE
 def restore_images(
     model: Model, images: np.ndarray, spec: InputSpec, out: Any = None
 ) -> np.ndarray:
-    """Reconstruct images (n, height, width[, channels]) of any size with a model of patches."""
+    """Reconstruct images (n, height, width[, channels]) of any size with a model of patches.
+
+    Or signals (n, length[, channels]) of any length.
+    """
+    shape = images.shape
+    if spec.is_signal:
+        images = as_columns(np.asarray(images[:]))
     restored = by_tiles(Model.reconstruct, model, images, spec)
     if out is None:
-        return np.stack(list(restored))
+        return np.stack(list(restored)).reshape(shape)
     for i, image in enumerate(restored):
-        out[i] = image
+        out[i] = image.reshape(shape[1:])
     return out
 
 

@@ -289,6 +289,14 @@ class Coded:
             observed = observed[:, first_units(sizes, self._model.n_features)]
         return observed.sum(-1, keepdim=True).clamp(min=1).to(self.outputs.dtype)
 
+    @property
+    def share(self) -> Tensor:
+        """Share of the observed cells of each row, (n,), on the CPU."""
+        observed = self.batch.observed
+        if observed is None:
+            return torch.ones(len(self.batch.values))
+        return observed.cpu().float().mean(-1)
+
     @cached_property
     def member_losses(self) -> Tensor:
         """Loss of each cell for each member, (K, n, n_features), zero where it is missing."""

@@ -1,7 +1,8 @@
 """Convolutional networks for images of any size: a bottleneck for features, a U-net for repair.
 
 They are torch modules, trained by autograd like a user's own. Unlike a user's
-modules, they draw their weights from a local generator.
+modules, they draw their weights from a local generator. A signal is an image of one
+column: kernels and strides lie along the axes that are longer than one pixel.
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from skae._data.spec import shorter_side
 from skae._networks.activations import ACTIVATIONS
 from skae._networks.holes import fill_holes
 from skae._runtime.tuning import CONV_CHANNELS, CORRECTION_DAMPING, UNET_CHANNELS
@@ -34,12 +36,15 @@ class ImageBuilder:
         "layer" is a group norm of one group.
     dropout : float
         Share of the channels set to zero in training.
+    strides : tuple of int
+        Of a stage, down and across: two, or one along an axis without a neighbor.
     """
 
     channels: tuple[int, ...]
     activation: str = "silu"
     normalization: str | None = None
     dropout: float = 0.0
+    strides: tuple[int, ...] = (2, 2)
 
     # Value of missing pixels in the network's input.
     missing = 0.0
@@ -70,6 +75,23 @@ class ImageBuilder:
                 module.weight.data.copy_(drawn.uniform_(-bound, bound, generator=rng))
                 if module.bias is not None:
                     module.bias.data.zero_()
+
+    def conv(
+        self,
+        before: int,
+        after: int,
+        kernel: int,
+        stride: int = 1,
+        kind: type[nn.Conv2d] | type[nn.ConvTranspose2d] = nn.Conv2d,
+    ) -> nn.Conv2d | nn.ConvTranspose2d:
+        """A convolution along the axes that are halved."""
+
+        def along(size: int, flat: int) -> tuple[int, int]:
+            down, across = (size if halved > 1 else flat for halved in self.strides)
+            return down, across
+
+        padding = along((kernel - 1) // 2, 0)
+        return kind(before, after, along(kernel, 1), along(stride, 1), padding)
 
     def after(self, channels: int) -> list[nn.Module]:
         """The layers that follow a hidden convolution."""
@@ -102,15 +124,16 @@ class ConvBuilder(ImageBuilder):
     def build(self, input_shape: Shape, n_components: int) -> tuple[nn.Module, nn.Module]:
         n_channels, *size = input_shape
         stages = (n_channels, *self.channels)
-        low = [-(-length // 2 ** len(self.channels)) for length in size]
+        multiples = [stride ** len(self.channels) for stride in self.strides]
+        low = [-(-length // multiple) for length, multiple in zip(size, multiples, strict=True)]
         inner = (stages[-1], *low)
-        encoder: list[nn.Module] = [Pad(2 ** len(self.channels))]
+        encoder: list[nn.Module] = [Pad(*multiples)]
         decoder: list[nn.Module] = []
         for before, after in zip(stages, self.channels, strict=False):
-            down = nn.Conv2d(before, after, kernel_size=3, stride=2, padding=1)
+            down = self.conv(before, after, kernel=3, stride=2)
             encoder.append(nn.Sequential(down, *self.after(after)))
         for i, (before, after) in enumerate(zip(self.channels, stages, strict=False)):
-            up = nn.ConvTranspose2d(before, after, kernel_size=4, stride=2, padding=1)
+            up = self.conv(before, after, kernel=4, stride=2, kind=nn.ConvTranspose2d)
             decoder.insert(0, nn.Sequential(up, *(self.after(after) if i else [])))
         n_inner = inner[0] * inner[1] * inner[2]
         encoder += [nn.Flatten(), nn.Linear(n_inner, n_components * (1 + self.variational))]
@@ -149,15 +172,18 @@ class Unet(nn.Module):
 
     def __init__(self, builder: UnetBuilder, n_channels: int):
         super().__init__()
-        channels = builder.channels
-        self.entry = nn.Conv2d(8 * n_channels, channels[0], kernel_size=3, padding=1)
+        channels, conv = builder.channels, builder.conv
+        self.strides = builder.strides
+        n_given = n_channels * math.prod(self.strides)
+        # Beside each value stands whether it was observed.
+        self.entry = conv(2 * n_given, channels[0], kernel=3)
         self.stages = nn.ModuleList(Residual(builder, width) for width in channels)
-        pairs = list(pairwise(channels))
-        self.down = nn.ModuleList(nn.Conv2d(a, b, kernel_size=2, stride=2) for a, b in pairs)
-        self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, kernel_size=2, stride=2) for a, b in pairs)
+        pairs, up = list(pairwise(channels)), nn.ConvTranspose2d
+        self.down = nn.ModuleList(conv(a, b, kernel=2, stride=2) for a, b in pairs)
+        self.up = nn.ModuleList(conv(b, a, kernel=2, stride=2, kind=up) for a, b in pairs)
         self.back = nn.ModuleList(Residual(builder, width) for width in channels[:-1])
-        self.exit = nn.Conv2d(channels[0], 4 * n_channels, kernel_size=3, padding=1)
-        self.pad = Pad(2 ** len(channels))
+        self.exit = conv(channels[0], n_given, kernel=3)
+        self.pad = Pad(*(stride ** len(channels) for stride in self.strides))
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
@@ -165,9 +191,8 @@ class Unet(nn.Module):
         y = self._stages(x, observed)[-1]
         # Adam moves each weight of the last layer by the learning rate. Without damping, these
         # steps together would move the image by more than what is left to correct.
-        return (
-            x + CORRECTION_DAMPING * functional.pixel_shuffle(self.exit(y), 2)[..., :height, :width]
-        )
+        correction = from_channels(self.exit(y), self.strides)[..., :height, :width]
+        return x + CORRECTION_DAMPING * correction
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Outputs of all stages, in the order in which they are computed."""
@@ -175,7 +200,7 @@ class Unet(nn.Module):
 
     def _stages(self, x: Tensor, observed: Tensor) -> list[Tensor]:
         given = torch.cat([x, observed.to(x.dtype)], 1)
-        y = self.entry(functional.pixel_unshuffle(self.pad(given), 2))
+        y = self.entry(into_channels(self.pad(given), self.strides))
         kept = [y := self.stages[0](y)]
         for down, stage in zip(self.down, self.stages[1:], strict=True):
             kept.append(y := stage(down(y)))
@@ -191,13 +216,10 @@ class Residual(nn.Module):
     def __init__(self, builder: UnetBuilder, width: int, n_blocks: int = 2):
         super().__init__()
 
-        def conv() -> nn.Module:
-            return nn.Conv2d(width, width, kernel_size=3, padding=1)
+        def half() -> list[nn.Module]:
+            return [*builder.after(width), builder.conv(width, width, kernel=3)]
 
-        self.blocks = nn.ModuleList(
-            nn.Sequential(*builder.after(width), conv(), *builder.after(width), conv())
-            for _ in range(n_blocks)
-        )
+        self.blocks = nn.ModuleList(nn.Sequential(*half(), *half()) for _ in range(n_blocks))
 
     def forward(self, x: Tensor) -> Tensor:
         for block in self.blocks:
@@ -205,20 +227,33 @@ class Residual(nn.Module):
         return x
 
 
-class Pad(nn.Module):
-    """Repeats the last row and column until height and width are multiples of ``multiple``."""
+def into_channels(x: Tensor, strides: Shape) -> Tensor:
+    """Pixels (n, c, h, w) of each block of the size of ``strides`` as channels of one pixel."""
+    down, across = strides
+    blocks = x.unflatten(3, (-1, across)).unflatten(2, (-1, down))
+    return blocks.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
 
-    def __init__(self, multiple: int):
+
+def from_channels(x: Tensor, strides: Shape) -> Tensor:
+    """Undoes :func:`into_channels`."""
+    blocks = x.unflatten(1, (-1, *strides))
+    return blocks.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
+
+
+class Pad(nn.Module):
+    """Repeats the last row and column until height and width are multiples of two numbers."""
+
+    def __init__(self, down: int, across: int):
         super().__init__()
-        self.multiple = multiple
+        self.multiples = down, across
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[-2:]
-        missing = (0, -width % self.multiple, 0, -height % self.multiple)
+        (height, width), (down, across) = x.shape[-2:], self.multiples
+        missing = (0, -width % across, 0, -height % down)
         return functional.pad(x, missing, mode="replicate") if any(missing) else x
 
     def extra_repr(self) -> str:
-        return f"multiple={self.multiple}"
+        return f"multiples={self.multiples}"
 
 
 class Crop(nn.Module):
@@ -257,10 +292,11 @@ class FromRow(nn.Module):
         return f"shape={self.shape}"
 
 
-def padded_length(encoder: nn.Module, length: int) -> int:
-    """Height or width of an image after :class:`Pad`, as the stages see it."""
-    multiple = next(module.multiple for module in encoder.modules() if isinstance(module, Pad))
-    return length + -length % multiple
+def padded_size(encoder: nn.Module, height: int, width: int) -> tuple[int, int]:
+    """Height and width of an image after :class:`Pad`, as the stages see it."""
+    pad = next(module for module in encoder.modules() if isinstance(module, Pad))
+    down, across = pad.multiples
+    return height + -height % down, width + -width % across
 
 
 def stage_maps(encoder: nn.Module, x: Tensor) -> list[Tensor]:
@@ -278,13 +314,20 @@ def stage_maps(encoder: nn.Module, x: Tensor) -> list[Tensor]:
     return maps
 
 
-BUILDERS: dict[str, type[ImageBuilder]] = {"conv": ConvBuilder, "unet": UnetBuilder}
+# By the name of a network; those of signals take them as images of one column.
+BUILDERS: dict[str, type[ImageBuilder]] = {
+    "conv": ConvBuilder,
+    "conv1d": ConvBuilder,
+    "unet": UnetBuilder,
+    "unet1d": UnetBuilder,
+}
+SIGNAL_NETWORKS = ("conv1d", "unet1d")
 
 # Default channels of the stages; at most one stage fewer than the image allows.
-_CHANNELS = {"conv": CONV_CHANNELS, "unet": UNET_CHANNELS}
+_CHANNELS = {ConvBuilder: CONV_CHANNELS, UnetBuilder: UNET_CHANNELS}
 
 # Values of normalization="auto". Without normalization, a U-net learns slowly or diverges.
-_NORMALIZATION = {"conv": None, "unet": "batch"}
+_NORMALIZATION = {ConvBuilder: None, UnetBuilder: "batch"}
 
 
 def image_builder(
@@ -305,12 +348,13 @@ def image_builder(
     if image_shape is None:
         raise ValueError(
             f"network={name!r} needs images, but X holds rows. Pass an array of shape (n_samples, "
-            f"height, width[, channels]), or the image_shape of the rows."
+            f"height, width[, channels]), or the image_shape of the rows. Of signals, pass "
+            f"network='{name}1d'."
         )
-    height, width = image_shape[:2]
-    most = min(height, width).bit_length() - 1
+    builder, (height, width) = BUILDERS[name], image_shape[:2]
+    most = shorter_side(image_shape).bit_length() - 1
     if channels is None:
-        channels = _CHANNELS[name][: max(1, most - 1)]
+        channels = _CHANNELS[builder][: max(1, most - 1)]
     if not 0 < len(channels) <= most:
         raise ValueError(
             f"hidden_layer_sizes={channels} halves the image {len(channels)} times, but an image "
@@ -318,8 +362,9 @@ def image_builder(
             f"Pass another number of stages."
         )
     if normalization == "auto":
-        normalization = _NORMALIZATION[name]
-    return BUILDERS[name](channels, activation, normalization, dropout)
+        normalization = _NORMALIZATION[builder]
+    strides = (min(height, 2), min(width, 2))
+    return builder(channels, activation, normalization, dropout, strides)
 
 
 def _fan_in(module: nn.Module) -> float:

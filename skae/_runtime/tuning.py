@@ -72,10 +72,14 @@ COVARIANCE_RIDGE = 1e-2
 VIEW_SHARPNESS = 1.5
 UNUSUAL_DEVIATIONS = 2.5
 
+# Detectors: scores by how much of a row was observed.
+MOST_LEVELS, ROWS_OF_A_LEVEL, NARROWEST_LEVEL = 8, 64, 0.2
+
 # Detectors of images: octaves of residuals.
 FARTHEST_LATENT = 3.0
 NARROWEST_OCTAVE = 0.2
 MISSING_DEVIATIONS = 3.0
+KNOWN_SHARE = 0.1
 
 # Detectors of images by another score: a part of the shorter side smooths the map of losses.
 MAP_SMOOTHING = 32

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from skae._data.spec import shorter_side
 from skae._runtime.randomness import (
     NOISE_SALT,
     TABLE_STREAM,
@@ -166,8 +167,10 @@ def _affine(level: float, space: RowSpace) -> Corrupt:
     """
     origin, shape = space.origin, space.pixels
     table = _table(2 * _uniform() - 1, origin, 4)
-    ranges = origin.new_tensor([0.5 * math.pi * level, math.log1p(level), level, level])
     height, width, _ = shape
+    # What is one pixel wide, such as a signal, is not turned.
+    turn = 0.5 * math.pi * level if min(height, width) > 1 else 0.0
+    ranges = origin.new_tensor([turn, math.log1p(level), level, level])
     # From pixel coordinates to those of affine_grid, in which both sides have length two.
     stretch = origin.new_tensor([[1.0, height / width], [width / height, 1.0]])
 
@@ -175,8 +178,8 @@ def _affine(level: float, space: RowSpace) -> Corrupt:
         drawn = table.rows(offsets, origin.new_empty(len(offsets), 4)) * ranges
         angle, factor = drawn[:, 0], drawn[:, 1].exp()
         cosine, sine = angle.cos() * factor, angle.sin() * factor
-        turn = torch.stack([cosine, -sine, sine, cosine], 1).view(-1, 2, 2) * stretch
-        matrices = torch.cat([turn, drawn[:, 2:, None]], 2)
+        turned = torch.stack([cosine, -sine, sine, cosine], 1).view(-1, 2, 2) * stretch
+        matrices = torch.cat([turned, drawn[:, 2:, None]], 2)
         pixels = (clean - origin).view(-1, *shape).permute(0, 3, 1, 2)
         grid = functional.affine_grid(matrices, list(pixels.shape), align_corners=False)
         moved = functional.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
@@ -194,7 +197,7 @@ def _block_masking(level: float, space: RowSpace, side: int | None = None) -> Co
     """
     like, shape = space.origin, space.pixels
     height, width, _ = shape
-    side = max(1, min(height, width) // 4) if side is None else side
+    side = max(1, shorter_side(shape) // 4) if side is None else side
     n_down, n_across = -(-height // side) + 1, -(-width // side) + 1
     table = _table(_uniform(), like, n_down * n_across + 2)
     y = torch.arange(height, device=like.device)

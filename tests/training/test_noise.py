@@ -119,6 +119,19 @@ def test_affine_noise_shifts_turns_and_scales_as_far_as_it_says():
     assert float(mass.max() / mass.min()) > 1.2**2
 
 
+def test_affine_noise_stretches_signals_and_does_not_turn_them():
+    """A turn would shorten a signal, an image of one column, by up to its cosine."""
+    ramp = torch.arange(41.0).view(1, 1, 41).expand(1, 300, 41)
+    zeros = torch.zeros(41)
+    space = RowSpace(zeros, zeros, zeros, image_shape=(41, 1))
+    out = torch.empty(ramp.shape)
+    make_noise("affine", 0.9, space, 0)(ramp, torch.arange(300) * 977, out)
+    slopes = out[0].diff(dim=1)[:, 15:26].median(1).values
+    inside = slopes[slopes > 0]
+    assert 1 / 1.9 - 0.01 < float(inside.min()) < 0.65
+    assert 1.6 < float(inside.max()) < 1.91
+
+
 def test_block_masking_sets_square_blocks_to_zero():
     masked = _noisy_images("block_masking", 0.3) == 0
     assert torch.equal(masked[..., 0], masked[..., 1])
