@@ -63,16 +63,19 @@ class AutoencoderImputer(TransformerMixin, BaseAutoencoder):
         Widths of the encoder's hidden layers; the decoder mirrors them. "auto" is two layers, the
         second half as wide as the first: 128 and 64 for tables, up to 512 and 256 for rows of
         hundreds of features.
-    network : {"auto", "mlp", "conv"} or callable, default="auto"
+    network : {"auto", "mlp", "conv", "conv1d"} or callable, default="auto"
         "mlp" (the choice of "auto") is the dense network of ``hidden_layer_sizes``. "conv" is a
         convolutional network for images: ``hidden_layer_sizes`` are the channels of its stages,
         each of which halves height and width ("auto" is 32, 64 and 64, or one stage less than the
-        image allows). A callable ``(input_shape, n_components) -> (encoder, decoder)`` returns a
-        pair of ``torch.nn.Module``; ``input_shape`` is ``(n_features,)``, or ``(channels, height,
-        width)`` where ``image_shape`` is given.
+        image allows). "conv1d" is the same along time, for signals: ``X`` holds rows
+        ``(n_samples, length)`` or an array ``(n_samples, length, channels)``, of a length from 8
+        on. A callable ``(input_shape, n_components) -> (encoder, decoder)`` returns a pair of
+        ``torch.nn.Module``; ``input_shape`` is ``(n_features,)``, or ``(channels, height, width)``
+        where ``image_shape`` is given.
     image_shape : tuple of int, default=None
         ``(height, width)`` or ``(height, width, channels)`` of the image that each row holds, for a
-        ``network`` or a noise that needs images. An array of images has its shape by itself.
+        ``network`` or a noise that needs images. An array of images has its shape by itself. With
+        "conv1d" or "unet1d" it is ``(length,)`` or ``(length, channels)`` of the signal.
     categorical_features : array-like of {bool, int, str} or "from_dtype" or None, \
             default="from_dtype"
         Columns that are categories: a mask, indices or names. "from_dtype" takes those of a data
