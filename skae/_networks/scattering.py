@@ -81,7 +81,7 @@ class Scattering(nn.Module):
         both = functional.conv2d(functional.pad(single, (half,) * 4, mode="replicate"), self.waves)
         real, imaginary = both.chunk(2, 1)
         moduli = (real.square() + imaginary.square()).sqrt()
-        return moduli.view(len(maps), -1, *maps.shape[-2:])
+        return moduli.view(-1, maps.shape[1] * SCATTERING_ANGLES, *maps.shape[-2:])
 
     def _halved(self, maps: Tensor) -> Tensor:
         """Maps smoothed, at every other pixel of every other row."""
