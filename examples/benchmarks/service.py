@@ -133,6 +133,7 @@ def main():
         for _ in range(arguments.rounds)
     ]
     process.terminate()
+    process.join()
     table(f"answers / s to {CLIENTS} clients", functions, rounds)
 
 
