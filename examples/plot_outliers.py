@@ -5,8 +5,9 @@ Rows of a kind that was never seen, and why
 Handwritten digits as a table of 64 columns: a detector that is fitted on all digits but eights
 scores eights as outliers, and names the pixels that give them away. Each pixel of an eight is
 usual by itself, and only together they are not. An isolation forest, which looks at one column at
-a time, does not see that. (Where outliers have extreme values, such as the measurements of malignant
-tumors, it is as good, and faster.) Prints tables; saves a picture where matplotlib is installed.
+a time, does not see that. (Where outliers have extreme values, such as the measurements of
+malignant tumors, it is as good, and faster.) Prints tables; saves a picture where matplotlib is
+installed.
 """
 
 import argparse
