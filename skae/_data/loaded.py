@@ -40,6 +40,10 @@ class Rows:
         Rows of one member, if ``values`` holds the rows of several, one after another.
     categories : Categories or None
         Those at the end of the rows, if there are any.
+    noisy : Rows or None
+        The rows as a network gets them, if they are not those that it is to give.
+    validation : Rows or None
+        Rows of the caller's that are held out.
     """
 
     values: Tensor
@@ -51,6 +55,8 @@ class Rows:
     bounds: tuple[Tensor, Tensor] | None = None
     n_rows: int | None = None
     categories: Categories | None = None
+    noisy: "Rows | None" = None
+    validation: "Rows | None" = None
 
     @property
     def n_columns(self) -> int:

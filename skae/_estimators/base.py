@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any, Self, TypeVar, cast
 
@@ -52,6 +53,14 @@ def _check_length(X: Any, y: Any) -> None:
     check_consistent_length(*(v for v in known if not is_dask(v)))
 
 
+def is_like(X: Any, y: Any) -> bool:
+    """Whether targets are rows as X is: of two axes or more, and of its shape."""
+    shape = getattr(y, "shape", None)
+    if shape is None and isinstance(y, (list, tuple)):
+        shape = np.shape(y)
+    return shape is not None and len(shape) > 1 and tuple(shape) == tuple(np.shape(X))
+
+
 class BaseAutoencoder(CallbackSupportMixin, AutoencoderParameters):
     """Base of the estimators; not for use by itself."""
 
@@ -84,7 +93,14 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderParameters):
 
     @all_or_nothing
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: MatrixLike, y: Any = None, sample_weight: Any = None) -> Self:
+    def fit(
+        self,
+        X: MatrixLike,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        X_val: MatrixLike | None = None,
+    ) -> Self:
         """Fit the autoencoder.
 
         Parameters
@@ -96,6 +112,10 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderParameters):
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each row in the loss, in the scaling and in the thresholds.
             Rows of weight zero are left out.
+        X_val : {array-like, sparse matrix, DataFrame} of shape (n_val, n_features), default=None
+            Rows to hold out in place of some of ``X``: training stops, and keeps the weights
+            of the epoch, by the loss on them, unless ``early_stopping=False``, which refuses
+            them.
 
         Returns
         -------
@@ -109,10 +129,17 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderParameters):
             (:class:`skae.exceptions.DivergenceError`). The estimator is then as
             it was before the call.
         """
+        return self._fit_anew(X, y, sample_weight, X_val=X_val)
+
+    def _fit_anew(self, X: MatrixLike, y: Any, sample_weight: Any, **others: Any) -> Self:
+        """As :meth:`fit`, with whatever other rows it takes."""
         _check_length(X, y)
         resume = self.warm_start and self._is_fitted()
-        if resume or not already_fitted(self, X, sample_weight):
-            self._fit(X, y, sample_weight, resume=resume)
+        others = {name: rows for name, rows in others.items() if rows is not None}
+        # A search trains fits together that know nothing but X and its weights.
+        is_alone = not resume and not others and not is_like(X, y)
+        if not is_alone or not already_fitted(self, X, sample_weight):
+            self._fit(X, y, sample_weight, resume=resume, **others)
         return self
 
     @all_or_nothing
@@ -170,8 +197,21 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderParameters):
         resume: bool,
         one_pass: bool = False,
         record: Callable[[Job], None] | None = None,
+        **others: Any,
     ) -> None:
-        prepared = prepare(self, X, sample_weight, resume=resume, one_pass=one_pass)
+        if "X_val" in others and self.early_stopping is False:
+            raise ValueError(
+                "X_val is for stopping early, but early_stopping=False. Pass "
+                "early_stopping='auto', or no X_val."
+            )
+        if "X_noisy" not in others and y is not X and is_like(X, y):
+            warnings.warn(
+                f"y has the shape of X, but {type(self).__name__} learns to give X again, and "
+                f"does not use it. Pass pairs to DenoisingAutoencoder.fit(X, X_clean=...).",
+                UserWarning,
+                stacklevel=2,
+            )
+        prepared = prepare(self, X, sample_weight, resume=resume, one_pass=one_pass, **others)
         if record is not None:
             record(prepared.job)
         train_watched(self, prepared, (X, y, sample_weight))

@@ -21,8 +21,8 @@ from skae._data.types import (
 )
 from skae._estimators.filling import impute
 from skae._estimators.inputs import check_image_array, check_noises, check_pixels, weighted_rows
+from skae._estimators.pairs import PairedAutoencoder
 from skae._estimators.sklearn_private import Interval, StrOptions
-from skae._estimators.transformer import AutoencoderTransformer
 from skae._images.patches import draw_patches, patch_shape
 from skae._images.tiles import restore_images
 from skae._networks.conv import BUILDERS
@@ -31,7 +31,7 @@ from skae._training.noise import IMAGE_NOISES, NOISES
 from skae._training.plan import TrainingPlan
 
 
-class DenoisingAutoencoder(AutoencoderTransformer):
+class DenoisingAutoencoder(PairedAutoencoder):
     """Autoencoder whose input is corrupted in training, and whose target is clean.
 
     What it learns is robust to the corruption: better features where the noise
@@ -227,7 +227,7 @@ class DenoisingAutoencoder(AutoencoderTransformer):
     """
 
     _parameter_constraints = {
-        **AutoencoderTransformer._parameter_constraints,
+        **PairedAutoencoder._parameter_constraints,
         "network": [StrOptions({"auto", "mlp", "scattering", *BUILDERS}), callable],
         "patch_size": [Interval(Integral, 1, None, closed="left"), "array-like", None],
         "noise": [StrOptions({*NOISES, *IMAGE_NOISES}), callable, tuple],

@@ -5,7 +5,7 @@ import functools
 import math
 from collections.abc import Iterator
 from numbers import Integral
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -79,8 +79,7 @@ class Prepared:
             return Model(network, self.scaler, self.loss, self.X.shape[1])
 
 
-@dataclasses.dataclass(frozen=True)
-class _Setting:
+class _Setting(NamedTuple):
     """What the parameters stand for, given the rows."""
 
     spec: Spec
@@ -92,7 +91,14 @@ class _Setting:
 
 
 def prepare(
-    estimator: Any, X: MatrixLike, sample_weight: Any, *, resume: bool, one_pass: bool
+    estimator: Any,
+    X: MatrixLike,
+    sample_weight: Any,
+    *,
+    resume: bool,
+    one_pass: bool,
+    X_val: MatrixLike | None = None,
+    X_noisy: MatrixLike | None = None,
 ) -> Prepared:
     """All of a fit up to the training.
 
@@ -105,6 +111,10 @@ def prepare(
         Whether to go on from the estimator's network and moments.
     one_pass : bool
         Whether to train for one epoch at a constant rate.
+    X_val : array or DataFrame, optional
+        Rows to hold out in place of some of X.
+    X_noisy : array or DataFrame, optional
+        What the network gets in place of X, which it is to give.
     """
     if resume or one_pass:
         _check_size_is_known(estimator)
@@ -117,8 +127,35 @@ def prepare(
     rows, weights = estimator._training_rows(X, sample_weight, reset=not resume)
     setting = _resolved(estimator, rows, one_pass)
     scaler = _fitted_scaler(estimator, rows, weights, setting.plan, resume)
+    noisy = None
+    if X_noisy is not None:
+        noisy, _ = estimator._training_rows(X_noisy, sample_weight, reset=False)
+        scaler = scaler.widened(weighted_chunks(noisy, None))
+        setting = setting._replace(plan=dataclasses.replace(setting.plan, noise=None))
     job, network = _built(estimator, rows, weights, scaler, setting, resume)
+    if noisy is not None:
+        job.rows.noisy = _beside(network, noisy, scaler)
+    if X_val is not None:
+        held_out, _ = estimator._training_rows(X_val, None, reset=False)
+        plan = dataclasses.replace(job.plan, early_stopping=False)  # of no rows of X
+        job = job._replace(plan=plan)
+        job.rows.validation = _beside(network, held_out, scaler)
     return Prepared(rows, weights, scaler, job, network, estimator.loss, setting.dtype)
+
+
+def _beside(network: Network, X: Any, scaler: Scaler) -> Rows:
+    """Other rows, as those that are trained on are."""
+    like = network.parameters
+    return load_rows(*_as_trained(network, X, None, scaler), like.dtype, like.device, False)
+
+
+def _as_trained(network: Network, X: Any, weights: Any, scaler: Scaler) -> tuple[Any, Any, Scaler]:
+    """Rows and their scaling, as what is trained gets them: behind a front, if there is one."""
+    if not isinstance(network, ScatteredNetwork):
+        return X, weights, scaler
+    like, flops = network.parameters, float(network.front.flops)
+    rows = ProjectedRows(X, scaler, network.front, network.spec.n_features, like, flops)
+    return rows, weights, unscaled(rows.shape[1])
 
 
 def _check_size_is_known(estimator: Any) -> None:
@@ -227,9 +264,8 @@ def _built(
             )
         if not resume:
             _fit_front(whole.front, X, weights, scaler, plan)
-        like, flops = whole.parameters, float(whole.front.flops)
-        X = ProjectedRows(X, scaler, whole.front, whole.spec.n_features, like, flops)
-        network, scaler = whole.dense, unscaled(X.shape[1])
+        network = whole.dense
+    X, weights, scaler = _as_trained(whole, X, weights, scaler)
     order = (plan.block_length, len(plan.seeds), plan.batch_size)
     rows = scaled_rows(X, weights, scaler, dtype, device, estimator._draws(), *order)
     if not resume:

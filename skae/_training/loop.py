@@ -69,6 +69,17 @@ def _mean(parts: list[tuple[Tensor, Tensor | int]]) -> Tensor:
     return torch.stack([mean * (weight / total) for mean, weight in parts]).sum(0)
 
 
+def _mean_loss(rows: Rows, losses: Tensor, index: Tensor) -> tuple[Tensor, Tensor | int]:
+    """The mean loss of each member per cell of the rows at ``index``, and its weight."""
+    n_cells = rows.n_columns * rows.observed_share
+    with computing(losses.device, 0.0):
+        if rows.weights is None:
+            return losses.mean(1) / n_cells, losses.shape[1]
+        weights = rows.weights[index]
+        total = weights.sum(1)
+        return (losses * weights).sum(1) / total / n_cells, total
+
+
 class _Run:
     """Indices, buffers and optimizer of one training run."""
 
@@ -124,7 +135,7 @@ class _Run:
             self._optimizer.step(earlier + done, schedule(progress))
         self._begun += len(sizes)
         self._state.n_steps += len(sizes)
-        return self._mean_loss(losses, order)
+        return _mean_loss(self._rows, losses, order)
 
     def _batch(self, size: int) -> "_Batch":
         """What computes batches of one size, built when the first of them comes."""
@@ -154,43 +165,41 @@ class _Run:
 
     def validation_loss(self) -> Tensor | None:
         """Mean loss of each member on its held-out rows, if there are any."""
+        if (own := self._rows.validation) is not None:
+            index = torch.arange(len(own), device=own.device).expand(self._network.n_members, -1)
+            return self._held_out_loss(own, index)[0]
         with closing(self._feed.held_out()) as windows:
-            parts = [self._held_out_loss(held_out) for held_out in windows]
+            parts = [self._held_out_loss(self._rows, held_out) for held_out in windows]
         parts = self._rows.joined(parts, self._network.n_members)
         return _mean(parts) if parts else None
 
-    def _held_out_loss(self, held_out: Tensor) -> tuple[Tensor, Tensor | int]:
-        loss, network = loss_of(self._plan.loss, self._rows.categories), self._network
+    def _held_out_loss(self, rows: Rows, held_out: Tensor) -> tuple[Tensor, Tensor | int]:
+        loss, network = loss_of(self._plan.loss, rows.categories), self._network
         losses = []
         for index in held_out.split(max(1, (1 << 19) // network.row_width), 1):
             target = torch.empty(
                 *index.shape,
-                self._rows.values.shape[1],
+                rows.values.shape[1],
                 dtype=network.parameters.dtype,
                 device=network.device,
             )
-            self._rows.take(index.reshape(-1), target.view(-1, target.shape[2]))
+            rows.take(index.reshape(-1), target.view(-1, target.shape[2]))
             given, observed = target, None
-            if self._rows.has_missing:
+            if rows.has_missing:
                 observed = ~target.isnan()
                 given, target = target.nan_to_num(network.missing), target.nan_to_num_(0.0)
-            output = within(network.decode(network.encode(given)), self._rows.bounds)
+            if rows.noisy is not None:
+                given = torch.empty_like(target)
+                rows.noisy.take(index.reshape(-1), given.view(-1, target.shape[2]))
+                given = given.nan_to_num_(network.missing)
+            output = within(network.decode(network.encode(given)), rows.bounds)
             values = loss.value(output, target)
             values = values if observed is None else values * observed
             losses.append(values.sum(-1))
             if self._plan.beta is not None:
                 losses[-1] = loss.surprises(values, observed, network.dispersion)
                 losses[-1] += self._plan.beta * divergence(*network.posterior(given))
-        return self._mean_loss(torch.cat(losses, 1), held_out)
-
-    def _mean_loss(self, losses: Tensor, index: Tensor) -> tuple[Tensor, Tensor | int]:
-        n_cells = self._rows.n_columns * self._rows.observed_share
-        with computing(losses.device, 0.0):
-            if self._rows.weights is None:
-                return losses.mean(1) / n_cells, losses.shape[1]
-            weights = self._rows.weights[index]
-            total = weights.sum(1)
-            return (losses * weights).sum(1) / total / n_cells, total
+        return _mean_loss(rows, torch.cat(losses, 1), held_out)
 
     def _offsets(self, order: Tensor, salts: list[Tensor]) -> Tensor:
         """A new random offset for every row, the same for rows of equal content."""
@@ -249,15 +258,16 @@ class _Batch:
         self._loss: Loss = loss_of(plan.loss, rows.categories)
         self.step = make_step(network, gradients, size, plan.product_dtype, plan.latent_l1 > 0)
         clean = self.step.input
-        if noise is not None or clean.dtype != network.parameters.dtype:
+        has_noise = noise is not None or rows.noisy is not None
+        if has_noise or clean.dtype != network.parameters.dtype:
             clean = torch.empty_like(clean, dtype=network.parameters.dtype)
         self._clean, self._flat = clean, clean.view(-1, clean.shape[2])
         # Noise is drawn and added in full precision, and rounded once.
-        rounded = noise is not None and clean.dtype != self.step.input.dtype
+        rounded = has_noise and clean.dtype != self.step.input.dtype
         self._noisy = torch.empty_like(clean) if rounded else self.step.input
         self._observed = torch.empty_like(clean) if rows.has_missing else None
         self._row_weights: Tensor | None = None
-        self._takes_nan = math.isnan(network.missing)
+        self._missing, self._takes_nan = network.missing, math.isnan(network.missing)
         # Gradient of the mean over the batch's cells; missing cells have no weight.
         n_cells = size * rows.n_columns * rows.observed_share
         self._scale = clean.new_full((1, 1, 1), self._loss.scale / n_cells)
@@ -279,12 +289,17 @@ class _Batch:
             clean.nan_to_num_(0.0)
         if self._rows.keys is not None:
             step.offsets.copy_(offsets.reshape(-1))
-        if self._noise is not None:
-            self._noise(clean, step.offsets, self._noisy)
-        given = clean if self._noise is None else self._noisy
+        given = clean
+        if self._rows.noisy is not None:
+            given = self._noisy
+            self._rows.noisy.take(rows, given.view(self._flat.shape))
+            given.nan_to_num_(self._missing)
+        elif self._noise is not None:
+            given = self._noisy
+            self._noise(clean, step.offsets, given)
         if step.input is not given:
             step.input.copy_(given)
-        if observed is not None and self._takes_nan:
+        if observed is not None and self._takes_nan and self._rows.noisy is None:
             step.input.masked_fill_(observed == 0.0, math.nan)
         step.forward()
         output = step.output
