@@ -79,8 +79,8 @@ def calibrated(
         # So few tell nothing of the spread: rows are compared with all others, themselves left out.
         trained = trained | True
     known = (trained if bool(trained.all()) else ~trained).any(0).numpy()
-    keys, judged = _keys_and_judged(model, X)
-    given, weights = weights * judged, evened(weights * judged, keys)
+    # A copy, which what collects reads: rows without any value lose their weight, copies some.
+    weights, keys = np.array(weights), np.empty(len(weights), dtype=np.int64)
     scores = _scores(kind, weights, seeds, image_shape)
     span, pixels = Span(), None
     collectors: list[_Collector] = [scores, span]
@@ -89,10 +89,19 @@ def calibrated(
         collectors.append(pixels)
     with computing(model.network.device, model.flops(X)):
         for batch in model.batches(X):
-            own = trained[:, batch.part]
+            keys[batch.part], own = keys_of(batch), trained[:, batch.part]
+            if batch.observed is not None:
+                weights[batch.part] *= batch.observed.any(-1).cpu().numpy()
             coded = model.coded(batch, Known(torch.ones_like(own[0]), own))
             for collector in collectors:
                 collector.add(batch.part, coded)
+    if not weights.any():
+        raise ValueError(
+            "X holds no observed value of a feature that the fit has seen. Pass rows with at "
+            "least one value."
+        )
+    given = weights.copy()
+    weights[:] = evened(given, keys)
     scorer, outlyingness = scores.fit(kind, trained)
     held_out = -outlyingness[known]
     typical = Typical.of(held_out, weights[known], is_error=scorer is None)
@@ -107,21 +116,6 @@ def calibrated(
         None if pixels is None else pixels.threshold(),
         span.width,
     )
-
-
-def _keys_and_judged(model: Model, X: Any) -> tuple[np.ndarray, np.ndarray]:
-    """A key of each row's content, and whether any of its values was observed."""
-    keys, judged = [], []
-    for batch in model.batches(X):
-        keys.append(keys_of(batch))
-        n, observed = len(keys[-1]), batch.observed
-        judged.append(np.ones(n, bool) if observed is None else observed.any(-1).cpu().numpy())
-    if not np.any(found := np.concatenate(judged)):
-        raise ValueError(
-            "X holds no observed value of a feature that the fit has seen. Pass rows with at "
-            "least one value."
-        )
-    return np.concatenate(keys), found
 
 
 def is_of_places(kind: str, image_shape: tuple[int, ...] | None) -> bool:

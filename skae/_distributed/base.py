@@ -61,7 +61,10 @@ class DaskEstimator(BaseAutoencoder):
     client: Any
     timeout: float
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    # Rows to hold out would be in memory, which these are not.
+    def fit(  # type: ignore[override]
+        self, X: Any, y: Any = None, sample_weight: Any = None
+    ) -> Self:
         """Fit on all workers that hold partitions of ``X``; this waits until it is done.
 
         Parameters
