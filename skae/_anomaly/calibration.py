@@ -10,7 +10,7 @@ from skae._anomaly.images import ImageCalibration, ImageScorer
 from skae._anomaly.maps import loss_maps
 from skae._anomaly.rows import RowCalibration, Scorer
 from skae._anomaly.seen import Seen, evened, keys_of
-from skae._anomaly.thresholds import Typical, threshold_of_share
+from skae._anomaly.thresholds import HeldOut, Typical
 from skae._model.model import Coded, Known, Model
 from skae._runtime.device import computing
 from skae._runtime.tuning import FEWEST_HELD_OUT
@@ -30,8 +30,8 @@ class Calibration(NamedTuple):
         The rows, and the members that were trained on them.
     typical : Typical
         Of the scores of rows that were held out.
-    offset : float
-        Threshold on the scores.
+    held_out : HeldOut
+        Scores of the rows that were held out, by which thresholds are set.
     pixel_threshold : float or None
         The same for the maxima of maps of losses.
     span : float
@@ -41,7 +41,7 @@ class Calibration(NamedTuple):
     scorer: Scorer | ImageScorer | None
     seen: Seen
     typical: Typical
-    offset: float
+    held_out: HeldOut
     pixel_threshold: float | None
     span: float
 
@@ -52,7 +52,6 @@ def calibrated(
     weights: np.ndarray,
     trained: Tensor,
     kind: str,
-    share: float | None,
     seeds: tuple[int, ...],
     image_shape: tuple[int, ...] | None,
 ) -> Calibration:
@@ -69,8 +68,6 @@ def calibrated(
         Which rows each member was trained on.
     kind : str
         A key of ``SCORES``.
-    share : float or None
-        Share of the rows to flag; None flags what is unusual.
     seeds : tuple of int
         One a member.
     image_shape : tuple of int or None
@@ -103,16 +100,14 @@ def calibrated(
     given = weights.copy()
     weights[:] = evened(given, keys)
     scorer, outlyingness = scores.fit(kind, trained)
-    held_out = -outlyingness[known]
-    typical = Typical.of(held_out, weights[known], is_error=scorer is None)
-    offset = typical.unusual(held_out, weights[known])
-    if share is not None:
-        offset = threshold_of_share(held_out, given[known], share)
+    found = -outlyingness[known]
+    typical = Typical.of(found, weights[known], is_error=scorer is None)
+    held_out = HeldOut(found, given[known], typical.unusual(found, weights[known]))
     return Calibration(
         scorer,
         Seen.of(keys, trained),
         typical,
-        offset,
+        held_out,
         None if pixels is None else pixels.threshold(),
         span.width,
     )

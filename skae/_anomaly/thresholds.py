@@ -40,9 +40,46 @@ def threshold_of_share(scores: np.ndarray, weights: np.ndarray | None, share: fl
     return float((low + high) / 2)
 
 
+def threshold_between(outliers: np.ndarray, others: np.ndarray, usual: float) -> float:
+    """The threshold that tells most of both apart, of several the one nearest to the usual one.
+
+    That is the one of the highest balanced accuracy, half-way between two scores.
+    """
+    scores = np.unique(np.concatenate([outliers, others]))
+    between = (scores[1:] + scores[:-1]) / 2
+    candidates = np.concatenate([[just_below(scores[0])], between, [scores[-1] + 1e-9]])
+    flagged = np.searchsorted(np.sort(outliers), candidates) / len(outliers)
+    passed = 1.0 - np.searchsorted(np.sort(others), candidates) / len(others)
+    best = candidates[flagged + passed >= (flagged + passed).max() - 1e-12]
+    low, high = best.min(), best.max()
+    return float(np.clip(usual, low, high))
+
+
 def just_below(score: float) -> float:
     """A threshold that this score is not below, even where it is rounded otherwise."""
     return float(score - 1e-9 * max(1.0, abs(score)))
+
+
+class HeldOut(NamedTuple):
+    """Scores by which thresholds are set.
+
+    Attributes
+    ----------
+    scores, weights : ndarray of shape (n,)
+        Of the rows that were held out.
+    unusual : float
+        The score that is unusual.
+    """
+
+    scores: np.ndarray
+    weights: np.ndarray
+    unusual: float
+
+    def threshold(self, contamination: float | str) -> float:
+        """The threshold below which such a share lies; "auto" is what is unusual."""
+        if isinstance(contamination, str):
+            return self.unusual
+        return threshold_of_share(self.scores, self.weights, float(contamination))
 
 
 class Typical(NamedTuple):

@@ -7,7 +7,9 @@ from skae._estimators import detector
 
 
 @standing_for(detector.AutoencoderAnomalyDetector)
-class AutoencoderAnomalyDetector(DaskEstimator, detector.AutoencoderAnomalyDetector):
+class AutoencoderAnomalyDetector(  # type: ignore[misc]
+    DaskEstimator, detector.AutoencoderAnomalyDetector
+):
     """Outlier detection in Dask collections, by what an autoencoder makes of a row.
 
     It fits on the workers of a cluster that hold the rows, and predicts lazily. In all else it is

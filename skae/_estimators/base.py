@@ -109,6 +109,8 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderParameters):
             Training rows, in memory or in a file that is sliced by rows; NaN means missing.
         y : None
             Not used, present for API consistency; one of another length than X is an error.
+            (Detectors use labels -1, 0 and 1 that are known of some rows: outliers, which
+            are left out of the training, unknown and normal ones. They set the threshold.)
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each row in the loss, in the scaling and in the thresholds.
             Rows of weight zero are left out.
@@ -137,7 +139,7 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderParameters):
         resume = self.warm_start and self._is_fitted()
         others = {name: rows for name, rows in others.items() if rows is not None}
         # A search trains fits together that know nothing but X and its weights.
-        is_alone = not resume and not others and not is_like(X, y)
+        is_alone = not resume and not others and not self._learns_from(X, y)
         if not is_alone or not already_fitted(self, X, sample_weight):
             self._fit(X, y, sample_weight, resume=resume, **others)
         return self
@@ -216,6 +218,10 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderParameters):
             record(prepared.job)
         train_watched(self, prepared, (X, y, sample_weight))
         self._keep(prepared, append=one_pass and resume)
+
+    def _learns_from(self, X: Any, y: Any) -> bool:
+        """Whether targets have a part in the fit."""
+        return is_like(X, y)
 
     @property
     def encoder_(self) -> nn.Module:

@@ -13,7 +13,7 @@ from skae._anomaly.images import ImageScorer, most_images
 from skae._anomaly.losses import LossScorer
 from skae._anomaly.rows import Scorer
 from skae._anomaly.seen import Seen
-from skae._anomaly.thresholds import Typical, just_below
+from skae._anomaly.thresholds import HeldOut, Typical, just_below, threshold_between
 from skae._data.shards import communicator_of, local, whole
 from skae._data.streamed import sample_rows
 from skae._data.types import FloatArray, MatrixLike
@@ -51,6 +51,7 @@ class CalibratedDetector(BaseAutoencoder):
         "max_samples_": int,
         "_seeds": tuple[int, ...],
         "_typical": Typical,
+        "_held_out": HeldOut,
         "_scorer": Scorer | ImageScorer | None,
         "_seen": Seen | None,
         "_pixel_threshold": float | None,
@@ -67,6 +68,7 @@ class CalibratedDetector(BaseAutoencoder):
     max_samples_: int
     _seeds: tuple[int, ...]
     _typical: Typical
+    _held_out: HeldOut
     _scorer: Scorer | ImageScorer | None
     _seen: Seen | None
     _pixel_threshold: float | None
@@ -162,6 +164,26 @@ class CalibratedDetector(BaseAutoencoder):
         rate = auto.image_detector_rate(self._input.n_features)
         return plain._replace(init="pca", learning_rate=rate)
 
+    def _learns_from(self, X: Any, y: Any) -> bool:
+        return _labels_of(y) is not None or super()._learns_from(X, y)
+
+    def _fit(self, X: MatrixLike, y: Any, sample_weight: Any, **others: Any) -> None:
+        if (labels := _labels_of(y)) is None:
+            return super()._fit(X, y, sample_weight, **others)
+        is_outlier = labels == -1
+        if is_outlier.all():
+            raise ValueError(
+                "y holds -1 (outlier) alone. Pass rows that are normal, or unknown (0)."
+            )
+        given = 1.0 if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        # Outliers that are known are not learned.
+        super()._fit(X, None, np.where(is_outlier, 0.0, given), **others)
+        rows = self._check_X(X)
+        # Where no row is known to be normal, most of the others are.
+        is_normal = labels == 1 if (labels == 1).any() else labels == 0
+        known, normal = (self._score_samples(rows[mask]) for mask in (is_outlier, is_normal))
+        self.offset_ = threshold_between(known, normal, self._held_out.unusual)
+
     def _score_samples(self, rows: Any) -> FloatArray:
         scores = -self._map(rows, self._judge.outlyingness).astype(np.float64, copy=False)
         return self._typical_where_nan(scores)
@@ -230,17 +252,26 @@ class CalibratedDetector(BaseAutoencoder):
         sample = whole(X) if len(some) == X.shape[0] else X[some.numpy()]
         own = np.ones(len(some)) if weights is None else weights[some.numpy()]
         shape = self._input.image_shape
-        share = None if isinstance(self.contamination, str) else float(self.contamination)
         found = calibrated(
-            self._model, sample, own, trained, self.anomaly_score, share, self._seeds, shape
+            self._model, sample, own, trained, self.anomaly_score, self._seeds, shape
         )
         self._scorer, self._seen, self._typical = found.scorer, found.seen, found.typical
-        self._pixel_threshold, self.offset_ = found.pixel_threshold, found.offset
-        self._span = found.span
-        if share == 0 and len(some) < X.shape[0]:
+        self._pixel_threshold, self._held_out = found.pixel_threshold, found.held_out
+        self._span, self.offset_ = found.span, found.held_out.threshold(self.contamination)
+        if self.contamination == 0 and len(some) < X.shape[0]:
             # None of all rows is flagged.
             farthest = largest(communicator_of(X), [-self._score_samples(local(X)).min()])
             self.offset_ = min(self.offset_, just_below(-float(farthest[0])))
+
+
+def _labels_of(y: Any) -> np.ndarray | None:
+    """Known outliers (-1), normal (1) and unknown rows (0), if that is what y holds."""
+    if y is None or np.ndim(y) != 1:
+        return None
+    labels = np.asarray(y)
+    if labels.dtype.kind not in "if" or not np.isin(labels, (-1, 0, 1)).all():
+        return None
+    return labels if (labels == -1).any() else None
 
 
 def _warn_of_other_units(span: float, usual: float) -> None:

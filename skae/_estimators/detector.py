@@ -39,9 +39,9 @@ class AutoencoderAnomalyDetector(OutlierMixin, ImageDetection):
     ----------
     contamination : "auto" or float in [0, 0.5], default="auto"
         Share of outliers in the training rows; sets ``offset_`` and with it the labels, never the
-        scores. 0 stands for clean training rows, none of which is flagged. "auto" flags what lies
-        more than 2.5 robust standard deviations above the median of held-out rows (Leys et al.
-        2013).
+        scores; :meth:`set_contamination` changes it later. 0 stands for clean training rows, none
+        of which is flagged. "auto" flags what lies more than 2.5 robust standard deviations above
+        the median of held-out rows (Leys et al. 2013).
     anomaly_score : {"auto", "isolation", "mahalanobis", "nearest", "reconstruction"}, \
             default="auto"
         Method of scoring: what is far out. In the space of latents and residuals, "isolation" is
@@ -443,6 +443,46 @@ class AutoencoderAnomalyDetector(OutlierMixin, ImageDetection):
         some = self._calibration_rows(rows, length)
         trained = torch.ones((len(self._seeds), len(some)), dtype=torch.bool)
         self._calibrate(rows, weights, some, trained)
+        return self
+
+    @all_or_nothing
+    def set_contamination(self, contamination: float | Auto) -> Self:
+        """Move the threshold, as if the detector had been fitted with another contamination.
+
+        Scores stay as they are. It sets the parameter ``contamination``, too.
+
+        Parameters
+        ----------
+        contamination : "auto" or float in [0, 0.5]
+            Share of outliers; see the class. With 0 none of the rows that were held out for
+            the calibration is flagged.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If ``contamination`` is neither "auto" nor a number in [0, 0.5].
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skae import AutoencoderAnomalyDetector
+        >>> X = load_iris().data
+        >>> detector = AutoencoderAnomalyDetector(random_state=0).fit(X)
+        >>> few = (detector.set_contamination(0.02).predict(X) == -1).sum()
+        >>> bool((detector.set_contamination(0.2).predict(X) == -1).sum() > few)
+        True
+        """
+        check_is_fitted(self)
+        self.contamination = contamination
+        self._validate_params()
+        self.offset_ = self._held_out.threshold(contamination)
         return self
 
     def _network_spec(self, n_features: int) -> Spec:

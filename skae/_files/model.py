@@ -134,6 +134,10 @@ def check_state(state: dict[str, Any], network: NetworkBuilder | None) -> None:
     must(output.keys() <= {"transform"}, "the output has unknown settings")
     if "_scorer" in state:
         must(len(state["_seeds"]) == state["n_estimators_"] == n_members, "members differ")
+        n_held_out = len(state["_held_out"].scores)
+        for name in ("scores", "weights"):
+            check_arrays(state["_held_out"]._asdict(), {name: (n_held_out,)})
+        must(n_held_out > 0, "no score was held out")
         if state["_seen"] is not None:
             _check_seen(state["_seen"], n_members)
         scorer = state["_scorer"]
