@@ -4,12 +4,13 @@ A *range* holds the smallest and the largest value of each feature, (2, n_featur
 a feature was never observed.
 """
 
+import copy
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from skae._runtime.communicator import Communicator, largest
+from skae._runtime.communicator import ALONE, Communicator, largest
 from skae._runtime.tuning import FENCE_SPANS, FEW_ROWS, FEW_ROWS_SHARE
 
 # Rows as a scaling is fitted on them: each call gives them and their weights in chunks.
@@ -66,3 +67,64 @@ def within_fences(chunks: Chunks, fences: np.ndarray) -> Chunks:
             yield np.clip(rows, *fences), weights
 
     return cut
+
+
+class Ranged:
+    """What scalings know of the range of the training rows; not for use by itself."""
+
+    limits: tuple[float, float] | None
+    seen: np.ndarray | None
+    fenced: bool
+    margin: float
+
+    def transform(self, rows: np.ndarray, out: np.ndarray) -> None:
+        raise NotImplementedError
+
+    def scaled(self, rows: np.ndarray) -> np.ndarray:
+        """The scaled rows, in float64."""
+        out = np.empty(rows.shape)
+        self.transform(rows, out)
+        return out
+
+    @property
+    def unseen(self) -> np.ndarray | None:
+        """Features that were never observed: whatever they are, they count as missing."""
+        unseen = None if self.seen is None else np.isnan(self.seen[0])
+        return unseen if unseen is not None and unseen.any() else None
+
+    def reach(self) -> np.ndarray | None:
+        """How far a network is taken, (2, n_features), if the range is known."""
+        return None if self.seen is None else reach_of(self.seen, self.margin)
+
+    def _leave_out(self, scaled: np.ndarray) -> None:
+        if self.unseen is not None:
+            scaled[:, self.unseen] = np.nan
+
+    def _zero_where_unseen(self, rows: np.ndarray) -> np.ndarray:
+        return rows if self.unseen is None else np.where(self.unseen, rows.dtype.type(0), rows)
+
+    def limit(self, scaled: np.ndarray) -> None:
+        """Cut off training rows in place, if that is asked for."""
+        if self.fenced and (reach := self.reach()) is not None:
+            with np.errstate(over="ignore"):
+                np.clip(scaled, *reach.astype(scaled.dtype), out=scaled)
+
+    def widened(
+        self, chunks: Iterable[tuple[np.ndarray, Any]], communicator: Communicator = ALONE
+    ) -> Self:
+        """A scaler whose limits and range, if it has any, include these rows, too."""
+        limits, seen = self.limits, self.seen
+        for rows, _ in chunks:
+            if limits is not None:
+                low, high = (ufunc.reduce(rows, axis=None) for ufunc in (np.fmin, np.fmax))
+                limits = np.fmin(limits[0], low), np.fmax(limits[1], high)
+            if seen is not None:
+                scaled = self.scaled(rows)
+                self.limit(scaled)
+                seen = united(seen, range_of(scaled))
+        wider = copy.copy(self)
+        if limits is not None:
+            low, high = (-1.0, 1.0) * largest(communicator, [-limits[0], limits[1]])
+            wider.limits = float(low), float(high)
+        wider.seen = None if seen is None else joined(seen, communicator)
+        return wider

@@ -7,17 +7,16 @@ weights, and sums are taken in float64. Constant features get scale one.
 A scaling also knows the range that it has seen: a network gets nothing far beyond.
 """
 
-import copy
 import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 
 from skae._data.convert import missing_mask
-from skae._data.reach import Chunks, joined, range_of, reach_of, united, within_fences
+from skae._data.reach import Chunks, Ranged, joined, range_of, united, within_fences
 from skae._runtime.communicator import ALONE, Communicator, gathered, largest, total
 from skae._runtime.tuning import CONSTANT_SHARE, FAR_MARGIN, FEW_VALUES
 
@@ -28,69 +27,8 @@ _BLOCK_ROWS = 4096
 _FAR_CENTER = 2.0**14
 
 
-class _Ranged:
-    """What scalings know of the range of the training rows."""
-
-    limits: tuple[float, float] | None
-    seen: np.ndarray | None
-    fenced: bool
-    margin: float
-
-    def transform(self, rows: np.ndarray, out: np.ndarray) -> None:
-        raise NotImplementedError
-
-    def scaled(self, rows: np.ndarray) -> np.ndarray:
-        """The scaled rows, in float64."""
-        out = np.empty(rows.shape)
-        self.transform(rows, out)
-        return out
-
-    @property
-    def unseen(self) -> np.ndarray | None:
-        """Features that were never observed: whatever they are, they count as missing."""
-        unseen = None if self.seen is None else np.isnan(self.seen[0])
-        return unseen if unseen is not None and unseen.any() else None
-
-    def reach(self) -> np.ndarray | None:
-        """How far a network is taken, (2, n_features), if the range is known."""
-        return None if self.seen is None else reach_of(self.seen, self.margin)
-
-    def _leave_out(self, scaled: np.ndarray) -> None:
-        if self.unseen is not None:
-            scaled[:, self.unseen] = np.nan
-
-    def _zero_where_unseen(self, rows: np.ndarray) -> np.ndarray:
-        return rows if self.unseen is None else np.where(self.unseen, rows.dtype.type(0), rows)
-
-    def limit(self, scaled: np.ndarray) -> None:
-        """Cut off training rows in place, if that is asked for."""
-        if self.fenced and (reach := self.reach()) is not None:
-            with np.errstate(over="ignore"):
-                np.clip(scaled, *reach.astype(scaled.dtype), out=scaled)
-
-    def widened(
-        self, chunks: Iterable[tuple[np.ndarray, Any]], communicator: Communicator = ALONE
-    ) -> Self:
-        """A scaler whose limits and range, if it has any, include these rows, too."""
-        limits, seen = self.limits, self.seen
-        for rows, _ in chunks:
-            if limits is not None:
-                low, high = (ufunc.reduce(rows, axis=None) for ufunc in (np.fmin, np.fmax))
-                limits = np.fmin(limits[0], low), np.fmax(limits[1], high)
-            if seen is not None:
-                scaled = self.scaled(rows)
-                self.limit(scaled)
-                seen = united(seen, range_of(scaled))
-        wider = copy.copy(self)
-        if limits is not None:
-            low, high = (-1.0, 1.0) * largest(communicator, [-limits[0], limits[1]])
-            wider.limits = float(low), float(high)
-        wider.seen = None if seen is None else joined(seen, communicator)
-        return wider
-
-
 @dataclass
-class AffineScaler(_Ranged):
+class AffineScaler(Ranged):
     """``(x - center) / scale`` for each feature.
 
     Attributes
@@ -165,7 +103,7 @@ class AffineScaler(_Ranged):
 
 
 @dataclass
-class TransformerScaler(_Ranged):
+class TransformerScaler(Ranged):
     """A fitted scikit-learn transformer that keeps the number of features."""
 
     transformer: Any
@@ -283,6 +221,13 @@ class _Summary:
         # A variance below the rounding error of the sums is zero.
         return np.where(variance > 1e-14 * self.squares / count, variance, 0.0)
 
+    @property
+    def is_flag(self) -> np.ndarray:
+        """Features of zeros and ones: no other values between them have as large squares."""
+        mean_square = self.variance + self.mean**2
+        between = (self.low == 0.0) & (self.high == 1.0)
+        return between & (mean_square > (1.0 - 1e-12) * self.mean)
+
 
 def _large_enough(scale: np.ndarray, center: np.ndarray) -> np.ndarray:
     """The scale, where it is no rounding error; else a millionth of what it is too small for.
@@ -301,6 +246,16 @@ def _large_enough(scale: np.ndarray, center: np.ndarray) -> np.ndarray:
 
 def _standard(summary: _Summary, rows: Any) -> tuple[np.ndarray, np.ndarray]:
     return summary.mean, np.sqrt(summary.variance)
+
+
+def _flags(summary: _Summary, rows: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Like "standard", but only center features of zeros and ones.
+
+    A flag that is rarely set would be blown up, and many such flags, as one category makes them,
+    would be most of what there is to rebuild.
+    """
+    mean, deviation = _standard(summary, rows)
+    return mean, np.where(summary.is_flag, 1.0, deviation)
 
 
 def _common(summary: _Summary, rows: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -337,6 +292,7 @@ def _mixed(summary: _Summary, rows: Any) -> tuple[np.ndarray, np.ndarray]:
 
 _SCALINGS: dict[str, Callable[[_Summary, Any], tuple[np.ndarray, np.ndarray]]] = {
     "standard": _standard,
+    "flags": _flags,
     "common": _common,
     "minmax": _minmax,
     "robust": _robust,

@@ -103,9 +103,9 @@ class DenoisingAutoencoder(PairedAutoencoder):
         scale of features of at most 32 values (flags, counts, grades) and is "standard" for the
         others. "auto" takes "minmax" for "log_loss"; "common" for data that look like pixels (all
         features start at one minimum and at least half of them reach half of the common range);
-        else "standard". With "auto", rows that look like pixels are reconstructed within the range
-        seen: over the last tenth of the training, and in all predictions, outputs are cut off where
-        it ends.
+        else "standard", but features of zeros and ones (flags) are only centered. With "auto", rows
+        that look like pixels are reconstructed within the range seen: over the last tenth of the
+        training, and in all predictions, outputs are cut off where it ends.
     normalization : {"auto", "batch", "layer"} or None, default="auto"
         Normalization of the hidden layers. "auto" is "batch" for "unet" and "unet1d", else none.
     dropout : float in [0, 1), default=0.0

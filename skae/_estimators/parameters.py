@@ -48,7 +48,7 @@ class Autos(NamedTuple):
 
     init: str = "pca"
     layers: Callable[[int], tuple[int, ...]] = auto.hidden_layer_sizes
-    scaling: str = "standard"
+    scaling: str = "flags"
     learning_rate: float = LEARNING_RATE
     most_epochs: int = MOST_EPOCHS
     limited: bool = True

@@ -48,6 +48,20 @@ def test_weights_count_as_repetitions():
     np.testing.assert_allclose(weighted.scale, repeated.scale, rtol=1e-9)
 
 
+def test_flags_are_only_centered():
+    rng = np.random.default_rng(0)
+    flags = (rng.random((500, 3)) < [0.5, 0.01, 0.9]) * 1.0
+    flags[:40] = 1.0  # A first chunk may hold one of the values alone.
+    others = np.column_stack([2 * flags[:, 0], rng.normal(size=500), rng.random(500)])
+    others[:2, 2] = 0.0, 1.0
+    rows = np.column_stack([flags, others])
+    rows[50, 0] = np.nan
+    scaler = _fit("flags", rows, weights=rng.random(500) + 0.1)
+    standard = _fit("standard", rows[:, 3:])
+    np.testing.assert_array_equal(scaler.scale[:3], 1.0)
+    np.testing.assert_allclose(_fit("flags", rows).scale[3:], standard.scale)
+
+
 def test_common_scale_is_the_root_of_the_mean_variance():
     scaler = _fit("common", X)
     np.testing.assert_allclose(scaler.center, X.mean(axis=0))
