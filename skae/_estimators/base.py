@@ -267,10 +267,12 @@ class BaseAutoencoder(CallbackSupportMixin, AutoencoderParameters):
 
     def _typical_where_nan(self, scores: FloatArray) -> FloatArray:
         """Scores, in which a row that nothing is known of is as normal as a typical one."""
-        return np.where(np.isnan(scores), self._typical_score(), scores)
+        unknown = np.isnan(scores)
+        return np.where(unknown, self._typical_score(), scores) if unknown.any() else scores
 
     def _typical_score(self) -> float:
-        return -self.loss_curve_[-1]
+        # While training goes on, nothing is typical yet.
+        return -self.loss_curve_[-1] if hasattr(self, "loss_curve_") else float("nan")
 
     def _check_X(self, X: MatrixLike, reset: bool = False) -> Any:
         """Rows as an array of numbers, a source or a CSR matrix, in the caller's dtype."""

@@ -189,7 +189,7 @@ class CalibratedDetector(BaseAutoencoder):
         return self._typical_where_nan(scores)
 
     def _typical_score(self) -> float:
-        return self._typical.score
+        return self._typical.score if hasattr(self, "_typical") else float("nan")
 
     @property
     def _judge(self) -> LossScorer | Scorer | ImageScorer:
