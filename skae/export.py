@@ -97,6 +97,11 @@ def to_onnx(
     check_is_fitted(last)
     _check_numbers(last)
     _check_method(last, method)
+    if method == "reconstruct" and last._model.scaler.output_bounds is not None:
+        raise ValueError(
+            f"output_bounds={last.output_bounds!r} has no place in a graph. Fit with "
+            f"output_bounds=None, and clip what the graph gives."
+        )
     _check_version(opset_version)
     _check_extra()
     with computing(torch.device("cpu"), 0.0):

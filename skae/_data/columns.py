@@ -60,6 +60,32 @@ class Ranges(NamedTuple):
         return np.where(self.whole, whole, values).astype(values.dtype)
 
 
+def bounds_of(given: Any, n_columns: int) -> np.ndarray | None:
+    """Lower and upper bounds of columns, (2, n_columns), from "nonnegative" or a pair.
+
+    Raises
+    ------
+    ValueError
+        If it is no pair of numbers, or one of each for each column, or the lower bound is higher.
+    """
+    if given is None:
+        return None
+    pair = (0.0, None) if isinstance(given, str) else tuple(given)
+    try:
+        low, high = (
+            np.inf * sign if v is None else v for v, sign in zip(pair, (-1, 1), strict=True)
+        )
+        bounds = np.stack([np.broadcast_to(np.asarray(v, float), n_columns) for v in (low, high)])
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"output_bounds={given!r} must be 'nonnegative' or (low, high): each a number, one for "
+            f"each of the {n_columns} columns, or None."
+        ) from error
+    if not (bounds[0] <= bounds[1]).all():
+        raise ValueError(f"output_bounds={given!r} has a lower bound above the upper one.")
+    return bounds
+
+
 @dataclass(frozen=True)
 class Layout:
     """What rows were before they became numbers: an array, images, a data frame.

@@ -232,8 +232,11 @@ def missing_mask(rows: np.ndarray) -> np.ndarray | None:
     return mask if mask.any() else None
 
 
-def check_out(out: Any, shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless results of a shape can be written into ``out``."""
+def check_out(out: Any, shape: tuple[int, ...], kinds: str = "f") -> None:
+    """Raise ValueError unless results of a shape can be written into ``out``.
+
+    ``kinds`` are those of the dtypes that it may have: "f" of floats, "u" of unsigned integers.
+    """
     wanted = (
         f"out must be an array of floats of shape {shape}, or a memory map or dataset of a file "
         f"that is written by slices"
@@ -245,8 +248,8 @@ def check_out(out: Any, shape: tuple[int, ...]) -> None:
     if not is_array or sparse.issparse(out):
         raise ValueError(f"{wanted}; got {kind}.")
     dtype = out.dtype
-    is_float = isinstance(dtype, np.dtype) and dtype.kind == "f"
-    if tuple(out.shape) != shape or not is_float:
+    fits = isinstance(dtype, np.dtype) and dtype.kind in kinds
+    if tuple(out.shape) != shape or not fits:
         raise ValueError(f"{wanted}; got {kind} of {dtype} and shape {tuple(out.shape)}.")
     flags, file = getattr(out, "flags", None), getattr(out, "file", None)
     is_fixed = not getattr(flags, "writeable", True) or getattr(file, "mode", None) == "r"

@@ -76,6 +76,7 @@ class Ranged:
     seen: np.ndarray | None
     fenced: bool
     margin: float
+    output_bounds: np.ndarray | None
 
     def transform(self, rows: np.ndarray, out: np.ndarray) -> None:
         raise NotImplementedError
@@ -100,8 +101,14 @@ class Ranged:
         if self.unseen is not None:
             scaled[:, self.unseen] = np.nan
 
-    def _zero_where_unseen(self, rows: np.ndarray) -> np.ndarray:
-        return rows if self.unseen is None else np.where(self.unseen, rows.dtype.type(0), rows)
+    def _given_back(self, rows: np.ndarray) -> np.ndarray:
+        """Zero where nothing was ever observed, and within the bounds that the caller asks for."""
+        if self.unseen is not None:
+            rows = np.where(self.unseen, rows.dtype.type(0), rows)
+        if self.output_bounds is not None:
+            with np.errstate(over="ignore"):
+                rows = np.clip(rows, *self.output_bounds.astype(rows.dtype))
+        return rows
 
     def limit(self, scaled: np.ndarray) -> None:
         """Cut off training rows in place, if that is asked for."""

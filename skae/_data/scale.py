@@ -46,6 +46,8 @@ class AffineScaler(Ranged):
         Whether training gets rows that are cut off, as they are for predictions.
     margin : float
         How far beyond their range a network gets them, in lengths of the range.
+    output_bounds : ndarray of shape (2, n_features) or None
+        Smallest and largest value of rows that are given back, in the caller's units.
     """
 
     center: np.ndarray
@@ -56,6 +58,7 @@ class AffineScaler(Ranged):
     seen: np.ndarray | None = None
     fenced: bool = False
     margin: float = FAR_MARGIN
+    output_bounds: np.ndarray | None = None
 
     def bounds(self) -> np.ndarray | None:
         """The scaled limits of each feature, (2, n_features), if there are any."""
@@ -90,7 +93,7 @@ class AffineScaler(Ranged):
             with np.errstate(over="ignore"):
                 rows = np.multiply(scaled, self.scale.astype(dtype), dtype=dtype)
                 rows += self.center.astype(dtype)
-        rows = self._zero_where_unseen(rows)
+        rows = self._given_back(rows)
         # Rounding must not move values beyond the limits.
         return rows if self.limits is None else rows.clip(*self.limits, out=rows)
 
@@ -112,6 +115,7 @@ class TransformerScaler(Ranged):
     seen: np.ndarray | None = None
     fenced: bool = False
     margin: float = FAR_MARGIN
+    output_bounds: np.ndarray | None = None
 
     def bounds(self) -> None:
         """No limits are known."""
@@ -123,7 +127,7 @@ class TransformerScaler(Ranged):
 
     def inverse_transform(self, scaled: np.ndarray) -> np.ndarray:
         inverse = self.transformer.inverse_transform(scaled.astype(np.float64))
-        return self._zero_where_unseen(inverse.astype(scaled.dtype))
+        return self._given_back(inverse.astype(scaled.dtype))
 
 
 Scaler = AffineScaler | TransformerScaler

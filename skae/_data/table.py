@@ -200,6 +200,13 @@ class Table:
         sizes = [1] * len(self.numbers) + list(self.sizes)
         return np.repeat(values[:, np.argsort(self.order)], sizes, axis=1)
 
+    def bounds_of_units(self, bounds: np.ndarray) -> np.ndarray:
+        """Bounds (2, n_columns) as those of units; a unit of a category has none."""
+        if not self.categories:
+            return bounds
+        none = np.tile([[-np.inf], [np.inf]], sum(self.sizes))
+        return np.hstack([bounds[:, self.numbers], none])
+
     def array(self, rows: np.ndarray) -> np.ndarray:
         """Rows of units as an array of the columns, of objects where some are text."""
         columns = self.decoded(rows)

@@ -106,6 +106,10 @@ class DenoisingAutoencoder(PairedAutoencoder):
         else "standard", but features of zeros and ones (flags) are only centered. With "auto", rows
         that look like pixels are reconstructed within the range seen: over the last tenth of the
         training, and in all predictions, outputs are cut off where it ends.
+    output_bounds : {"nonnegative"}, tuple or None, default=None
+        Bounds of the rows that are given back, in the user's units: ``(low, high)``, each a number,
+        one for each column, or None for no bound. "nonnegative" is ``(0, None)``. Categories have
+        none.
     normalization : {"auto", "batch", "layer"} or None, default="auto"
         Normalization of the hidden layers. "auto" is "batch" for "unet" and "unet1d", else none.
     dropout : float in [0, 1), default=0.0
@@ -248,6 +252,7 @@ class DenoisingAutoencoder(PairedAutoencoder):
         activation: str = "silu",
         loss: str = "squared_error",
         scaling: Any = "auto",
+        output_bounds: str | tuple[Any, Any] | None = None,
         normalization: str | None = "auto",
         dropout: float = 0.0,
         weight_decay: float = 0.0,
@@ -281,6 +286,7 @@ class DenoisingAutoencoder(PairedAutoencoder):
             activation=activation,
             loss=loss,
             scaling=scaling,
+            output_bounds=output_bounds,
             normalization=normalization,
             dropout=dropout,
             weight_decay=weight_decay,

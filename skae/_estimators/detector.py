@@ -97,6 +97,10 @@ class AutoencoderAnomalyDetector(OutlierMixin, ImageDetection):
         others. "auto" takes "minmax" for "log_loss"; "common" for data that look like pixels (all
         features start at one minimum and at least half of them reach half of the common range);
         else "mixed".
+    output_bounds : {"nonnegative"}, tuple or None, default=None
+        Bounds of the rows that are given back, in the user's units: ``(low, high)``, each a number,
+        one for each column, or None for no bound. "nonnegative" is ``(0, None)``. Categories have
+        none.
     normalization : {"auto", "batch", "layer"} or None, default="auto"
         Normalization of the hidden layers. "auto" is none.
     dropout : float in [0, 1), default=0.0
@@ -254,6 +258,7 @@ class AutoencoderAnomalyDetector(OutlierMixin, ImageDetection):
         activation: str = "silu",
         loss: str = "squared_error",
         scaling: Any = "auto",
+        output_bounds: str | tuple[Any, Any] | None = None,
         normalization: str | None = "auto",
         dropout: float = 0.0,
         weight_decay: float = 0.0,
@@ -284,6 +289,7 @@ class AutoencoderAnomalyDetector(OutlierMixin, ImageDetection):
             activation=activation,
             loss=loss,
             scaling=scaling,
+            output_bounds=output_bounds,
             normalization=normalization,
             dropout=dropout,
             weight_decay=weight_decay,

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from skae._data.categories import shares_of, with_categories
+from skae._data.columns import bounds_of
 from skae._data.convert import dense_rows, weighted_chunks
 from skae._data.loaded import Rows, load_rows
 from skae._data.projected import ProjectedRows
@@ -192,7 +193,22 @@ def _fitted_scaler(
     # Noise takes pixels beyond their range.
     of_images = estimator._input.image_shape is not None
     scaler.margin = FAR_MARGIN if of_images else estimator._autos().margin
+    scaler.output_bounds = _output_bounds(estimator, X.shape[1])
     return scaler
+
+
+def _output_bounds(estimator: Any, n_features: int) -> np.ndarray | None:
+    """Bounds of each unit of the rows that are given back, if there are any."""
+    given, table = estimator.output_bounds, estimator._table
+    bounds = bounds_of(given, table.n_columns if table.categories else n_features)
+    if bounds is None:
+        return None
+    if estimator._input.is_patch:
+        raise ValueError(
+            f"output_bounds={given!r} is not for patches, from which images of any size are made. "
+            f"Clip the images, or pass patch_size=None."
+        )
+    return table.bounds_of_units(bounds)
 
 
 def _new_scaler(estimator: Any, X: Any, weights: FloatArray | None, plan: TrainingPlan) -> Scaler:

@@ -103,7 +103,8 @@ class LatentAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sampl
         X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
             Rows; NaN means missing, and is filled in.
         out : array of the shape of ``X``, default=None
-            Where to write the rows, batch by batch, if they are too many for memory.
+            Where to write the rows, batch by batch, if they are too many for memory. Of
+            unsigned integers (images of bytes) it gets rounded values within their range.
 
         Returns
         -------
@@ -128,7 +129,7 @@ class LatentAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sampl
                 "out takes numbers alone, but the training rows had categories. Pass X in parts, "
                 "and leave out=None."
             )
-        check_out(out, tuple(np.shape(X)))
+        check_out(out, tuple(np.shape(X)), "fu")
         return self._rebuilt(X, out)
 
     def score_samples(self, X: MatrixLike) -> FloatArray:

@@ -76,6 +76,7 @@ class AutoencoderParameters(BaseEstimator):
             HasMethods(["fit", "transform", "inverse_transform"]),
             None,
         ],
+        "output_bounds": [StrOptions({"nonnegative"}), "array-like", None],
         "normalization": [StrOptions({"auto", "batch", "layer"}), None],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
@@ -110,6 +111,7 @@ class AutoencoderParameters(BaseEstimator):
         activation: str = "silu",
         loss: str = "squared_error",
         scaling: Any = "auto",
+        output_bounds: Any = None,
         normalization: str | None = "auto",
         dropout: float = 0.0,
         weight_decay: float = 0.0,
@@ -138,6 +140,7 @@ class AutoencoderParameters(BaseEstimator):
         self.activation = activation
         self.loss = loss
         self.scaling = scaling
+        self.output_bounds = output_bounds
         self.normalization = normalization
         self.dropout = dropout
         self.weight_decay = weight_decay

@@ -184,6 +184,8 @@ def _check_input(given: InputSpec, model: dict[str, Any], table: Table) -> None:
     check_arrays(scaler, {"center": (n_features,), "scale": (n_features,)})
     if scaler["seen"] is not None:
         check_arrays(scaler, {"seen": (2, n_features)})
+    if scaler["output_bounds"] is not None:
+        check_arrays(scaler, {"output_bounds": (2, n_features)})
     must(scaler["margin"] >= 0.0, "the margin of the scaling is negative")
     must(given.image_shape is not None or not given.is_patch, "patches need an image_shape")
     spec = model["spec"]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from skae._data.columns import cast
 from skae._data.scale import AffineScaler
 from skae._data.spec import InputSpec, as_columns
 from skae._model.model import Model
@@ -30,7 +31,7 @@ def restore_images(
     if out is None:
         return np.stack(list(restored)).reshape(shape)
     for i, image in enumerate(restored):
-        out[i] = image.reshape(shape[1:])
+        out[i] = cast(image.reshape(shape[1:]), out.dtype)
     return out
 
 

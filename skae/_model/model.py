@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from skae._data.categories import categories_of, first_units, n_columns_of, sizes_of
+from skae._data.columns import cast
 from skae._data.convert import dense_chunks
 from skae._data.loaded import scaled_bounds, within
 from skae._data.scale import AffineScaler, Scaler
@@ -202,7 +203,7 @@ class Model:
                     result = self.scaler.inverse_transform(result)
                 if out is None:
                     out = np.empty((X.shape[0], *result.shape[1:]), dtype=result.dtype)
-                out[batch.part] = result.reshape(len(result), *out.shape[1:])
+                out[batch.part] = cast(result, out.dtype).reshape(len(result), *out.shape[1:])
         assert out is not None, "validated data has at least one row"
         return out
 
