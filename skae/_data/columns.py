@@ -60,6 +60,10 @@ class Ranges(NamedTuple):
         return np.where(self.whole, whole, values).astype(values.dtype)
 
 
+# No infinity, which safe files refuse.
+_NO_BOUND = np.finfo(np.float64).max
+
+
 def bounds_of(given: Any, n_columns: int) -> np.ndarray | None:
     """Lower and upper bounds of columns, (2, n_columns), from "nonnegative" or a pair.
 
@@ -73,7 +77,7 @@ def bounds_of(given: Any, n_columns: int) -> np.ndarray | None:
     pair = (0.0, None) if isinstance(given, str) else tuple(given)
     try:
         low, high = (
-            np.inf * sign if v is None else v for v, sign in zip(pair, (-1, 1), strict=True)
+            _NO_BOUND * sign if v is None else v for v, sign in zip(pair, (-1, 1), strict=True)
         )
         bounds = np.stack([np.broadcast_to(np.asarray(v, float), n_columns) for v in (low, high)])
     except (ValueError, TypeError) as error:
@@ -81,6 +85,7 @@ def bounds_of(given: Any, n_columns: int) -> np.ndarray | None:
             f"output_bounds={given!r} must be 'nonnegative' or (low, high): each a number, one for "
             f"each of the {n_columns} columns, or None."
         ) from error
+    bounds = bounds.clip(-_NO_BOUND, _NO_BOUND)
     if not (bounds[0] <= bounds[1]).all():
         raise ValueError(f"output_bounds={given!r} has a lower bound above the upper one.")
     return bounds

@@ -201,10 +201,10 @@ class Table:
         return np.repeat(values[:, np.argsort(self.order)], sizes, axis=1)
 
     def bounds_of_units(self, bounds: np.ndarray) -> np.ndarray:
-        """Bounds (2, n_columns) as those of units; a unit of a category has none."""
+        """Bounds (2, n_columns) as those of units; those of categories are probabilities."""
         if not self.categories:
             return bounds
-        none = np.tile([[-np.inf], [np.inf]], sum(self.sizes))
+        none = np.tile([[0.0], [1.0]], sum(self.sizes))
         return np.hstack([bounds[:, self.numbers], none])
 
     def array(self, rows: np.ndarray) -> np.ndarray:
