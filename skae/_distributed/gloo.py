@@ -62,6 +62,7 @@ class Group:
     def __init__(self, seat: Seat, group: Any, is_wanted: Callable[[], bool]):
         self.rank, self.size = seat.rank, len(seat.names)
         self._timeout, self._group, self._is_wanted = seat.timeout, group, is_wanted
+        self._waits = False
 
     def all_reduce(self, values: Tensor, operation: str = "sum") -> None:
         from torch.distributed import AllreduceOptions, ReduceOp
@@ -82,19 +83,18 @@ class Group:
         if self._group is None:
             return
         here = values.cpu()
-        try:
-            work = start(here)
-        except RuntimeError as error:
-            raise PeerError(str(error)) from None
-        _finish(work, self._timeout, self._is_wanted)
+        self._waits = True
+        _finish(start, here, self._timeout, self._is_wanted)
+        self._waits = False
         if here is not values:
             values.copy_(here)
 
     def close(self) -> None:
         """Close the connections; whoever waits for this process then learns of it."""
-        # A group ends when its last call does, which may be when its time is over.
         groups, self._group = [self._group], None
-        Thread(target=groups.clear, daemon=True).start()
+        if self._waits:
+            # A group ends when its last call does, which may be when its time is over.
+            Thread(target=groups.clear, daemon=True).start()
 
 
 def check_wanted(is_wanted: Callable[[], bool]) -> None:
@@ -102,24 +102,37 @@ def check_wanted(is_wanted: Callable[[], bool]) -> None:
         raise UnwantedError("Nobody waits for this fit any more.")
 
 
-def _finish(work: Any, timeout: float, is_wanted: Callable[[], bool]) -> None:
-    """Wait for a call, as long as the fit is wanted."""
-    deadline = time.monotonic() + timeout
+def _finish(
+    start: Callable[[Tensor], Any], values: Tensor, timeout: float, is_wanted: Callable[[], bool]
+) -> None:
+    """Start a call and wait for its end, as long as the fit is wanted."""
+    deadline, work = time.monotonic() + timeout, None
     try:
-        while True:
-            try:
-                work.wait(_SLICE)
-                return
-            except RuntimeError as error:
-                if work.is_completed():
-                    if work.exception() is None:
-                        return
-                    raise PeerError(str(error)) from None
+        work = _started(start, values)
+        while not _ended(work):
             check_wanted(is_wanted)
             if time.monotonic() > deadline:
                 raise PeerError(f"No answer from another process for timeout={timeout:g} seconds.")
     finally:
-        del work  # It holds the connections.
+        del work  # An error would keep it, and with it the connections.
+
+
+def _started(start: Callable[[Tensor], Any], values: Tensor) -> Any:
+    try:
+        return start(values)
+    except RuntimeError as error:
+        raise PeerError(str(error)) from None
+
+
+def _ended(work: Any) -> bool:
+    """Wait for a moment; tell whether a call has ended."""
+    try:
+        work.wait(_SLICE)
+    except RuntimeError as error:
+        if work.is_completed() and work.exception() is not None:
+            raise PeerError(str(error)) from None
+        return bool(work.is_completed())
+    return True
 
 
 def open_store(host: str, timeout: float) -> Any:
