@@ -10,6 +10,7 @@ from skae._anomaly.images import ImageCalibration, ImageScorer
 from skae._anomaly.maps import loss_maps
 from skae._anomaly.rows import RowCalibration, Scorer
 from skae._anomaly.seen import Seen, evened, keys_of
+from skae._anomaly.surroundings import learned_surroundings
 from skae._anomaly.thresholds import HeldOut, Typical
 from skae._model.model import Coded, Known, Model
 from skae._runtime.device import computing
@@ -17,6 +18,9 @@ from skae._runtime.tuning import FEWEST_HELD_OUT
 
 # Images from whose maps a threshold for pixels is made.
 _MAPS = 256
+
+# Images whose blocks are foretold from the rings around them, at most, and their values.
+_RINGED_IMAGES, _RINGED_VALUES = 512, 1 << 24
 
 
 class Calibration(NamedTuple):
@@ -78,7 +82,7 @@ def calibrated(
     known = (trained if bool(trained.all()) else ~trained).any(0).numpy()
     # A copy, which what collects reads: rows without any value lose their weight, copies some.
     weights, keys = np.array(weights), np.empty(len(weights), dtype=np.int64)
-    scores = _scores(kind, weights, seeds, image_shape)
+    scores = _scores(kind, weights, seeds, image_shape, model, X)
     span, pixels = Span(), None
     collectors: list[_Collector] = [scores, span]
     if image_shape is not None and not isinstance(scores, ImageCalibration):
@@ -123,12 +127,23 @@ def _scores(
     weights: np.ndarray,
     seeds: tuple[int, ...],
     image_shape: tuple[int, ...] | None,
+    model: Model,
+    X: Any,
 ) -> "_ScoreCalibration":
     if kind == "reconstruction":
         return _LossCalibration(len(weights))
     if image_shape is not None and is_of_places(kind, image_shape):
-        return ImageCalibration(weights, seeds, image_shape)
+        surroundings = learned_surroundings(_some_images(model, X, image_shape), seeds[0])
+        return ImageCalibration(weights, seeds, image_shape, surroundings)
     return RowCalibration(weights, seeds)
+
+
+def _some_images(model: Model, X: Any, shape: tuple[int, ...]) -> Tensor:
+    """Some of the images, spread over all, (n, channels, height, width)."""
+    n_some = max(1, min(_RINGED_IMAGES, _RINGED_VALUES // X.shape[1]))
+    places = np.unique(np.linspace(0, X.shape[0] - 1, n_some).astype(int))
+    parts = [model.coded(batch).originals for batch in model.batches(X[places])]
+    return torch.cat(parts).unflatten(1, (shape[0], shape[1], -1)).permute(0, 3, 1, 2)
 
 
 class _Collector(Protocol):

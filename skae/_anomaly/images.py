@@ -1,19 +1,24 @@
 """Where an image is unusual: energies of its residuals, by scale and place, calibrated.
 
 A mean over the whole image drowns a small defect, and normal texture has a spread of its
-own at each scale and place. So the residuals are split into octaves, from single pixels
-to the whole image (Burt and Adelson, "The Laplacian pyramid", 1983). The logarithm of
-the energy of each octave around each place is compared with what is usual *there*, in an
+own at each scale and place. So the residuals are split into octaves (``octaves.py``). The logarithm
+of the energy of each octave around each place is compared with what is usual *there*, in an
 image with *such latents*: what a ridge regression on the latents expects, which is how
 bright images are allowed coarser residuals than dark ones. What exceeds it counts
-robust standard deviations. The root of their mean square, and of that of the image as a row
-(``rows.py``), is the map: where the octaves are highest, the row counts in full, and
-elsewhere in their proportion. The map's maximum is the outlyingness of the image.
+robust standard deviations. The same goes for what the pixels around a place do not tell of it
+(``surroundings.py``). The squares of all these, a mean for the residuals and one for the
+surroundings, and of the image as a row (``rows.py``) add up; the root of the highest sum is the
+outlyingness of the image.
+
+The map has it as its maximum. Elsewhere it falls with the sum of squares and with the energy of the
+residuals: what is unusual there and also large is what one sees. The image as a row counts
+in proportion.
 
 All this is learned from images that the member was not trained on.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,14 +28,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from skae._anomaly.levels import Level
+from skae._anomaly.maps import smoothed
+from skae._anomaly.octaves import blurred, energies_of, octave_sizes
 from skae._anomaly.rows import RowCalibration, Scorer
+from skae._anomaly.surroundings import Surroundings, ring_energies, ringed_sizes
 from skae._anomaly.thresholds import MAD_TO_DEVIATION, median_deviation, weighted_quantile
 from skae._data.spec import shorter_side
 from skae._model.model import Coded
 from skae._runtime.device import computing
 from skae._runtime.tuning import (
     FARTHEST_LATENT,
-    KNOWN_SHARE,
+    MAP_SMOOTHING,
     MISSING_DEVIATIONS,
     NARROWEST_OCTAVE,
 )
@@ -68,6 +76,7 @@ class Member(NamedTuple):
     influence : ndarray of shape (n_components, n_components)
         Of the standardized latents of an image on what the regression expects of itself.
     octaves : list of Octave
+        Of the residuals, then of what surroundings do not tell.
     """
 
     mean: np.ndarray
@@ -76,7 +85,7 @@ class Member(NamedTuple):
     octaves: list[Octave]
 
     def excess(
-        self, latents: Tensor, energies: list[Tensor], known: Tensor | None = None
+        self, latents: Tensor, energies: Sequence[Tensor], known: Tensor | None = None
     ) -> list[Tensor]:
         """How far energies (n, h * w) exceed what is usual, in robust deviations.
 
@@ -145,6 +154,9 @@ class ImageScorer:
     rows : Scorer
         Of the images as rows.
     members : list of Member
+    surroundings : list of Surroundings
+    surroundings_weight : float
+        Of their squares, such that they count at most as much as residuals in a typical image.
     texture : Texture
     image_shape : tuple of int
         (height, width) or (height, width, channels).
@@ -154,6 +166,8 @@ class ImageScorer:
 
     rows: Scorer
     members: list[Member]
+    surroundings: list[Surroundings]
+    surroundings_weight: float
     texture: Texture
     image_shape: tuple[int, ...]
     level: Level
@@ -165,16 +179,28 @@ class ImageScorer:
     def maps(self, coded: Coded) -> Tensor:
         """Outlyingness of every pixel, (n, height, width)."""
         pairs = _by_member(coded, self.image_shape)
+        rings = ring_energies(_channels_first(coded.originals, self.image_shape), self.surroundings)
         known = [None] * len(pairs) if coded.calibrated is None else list(coded.calibrated)
         by_member = [
-            member.excess(*pair, own)
-            for member, pair, own in zip(self.members, pairs, known, strict=True)
+            member.excess(latents, [*energies, *rings], own)
+            for member, (latents, energies), own in zip(self.members, pairs, known, strict=True)
         ]
-        mean = [coded.average(torch.stack(octave)) for octave in zip(*by_member, strict=True)]
+        excess = [coded.average(torch.stack(one)) for one in zip(*by_member, strict=True)]
         missing = self.texture.missing(_own_energies(coded, self.image_shape))
-        of_rows = self.rows.far_out(coded).to(mean[0])
-        mean.append(torch.maximum(of_rows, missing)[:, None])
-        return self.level.standardized(_map(mean, self.image_shape), coded.share)
+        of_rows = torch.maximum(self.rows.far_out(coded).to(missing), missing)
+        residuals, surroundings = _mean_squares(excess, self.image_shape)
+        total = residuals + self.surroundings_weight * surroundings
+        maps = _map(total, of_rows, self._smooth_squares(coded))
+        return self.level.standardized(maps, coded.share)
+
+    def _smooth_squares(self, coded: Coded) -> Tensor:
+        """Squared residuals around each pixel, (n, height, width)."""
+        height, width = self.image_shape[:2]
+        squares = coded.average(coded.joint[..., -math.prod(self.image_shape) :].float() ** 2)
+        maps = squares.unflatten(1, (height, width, -1)).sum(3).clamp(max=1e30)
+        return torch.from_numpy(
+            smoothed(maps.numpy(), shorter_side(self.image_shape) / MAP_SMOOTHING)
+        )
 
     def contributions(self, coded: Coded) -> Tensor:
         """The features' shares in the outlyingness, (n, n_features).
@@ -205,14 +231,21 @@ class ImageCalibration:
     seeds : tuple of int
         One a member.
     image_shape : tuple of int
+    surroundings : list of Surroundings
     """
 
-    def __init__(self, weights: np.ndarray, seeds: tuple[int, ...], image_shape: tuple[int, ...]):
+    def __init__(
+        self,
+        weights: np.ndarray,
+        seeds: tuple[int, ...],
+        image_shape: tuple[int, ...],
+        surroundings: list[Surroundings],
+    ):
         self._rows, self._weights = RowCalibration(weights, seeds), weights
-        self._shape = image_shape
-        self._lengths = [h * w for h, w in octave_sizes(image_shape)]
+        self._shape, self._surroundings = image_shape, surroundings
         # Latents, and energies of all octaves.
         self._coded: np.ndarray | None = None
+        self._rings: list[Tensor] = []
         self._own: list[Tensor] = []
 
     def add(self, part: slice, coded: Coded) -> None:
@@ -224,6 +257,8 @@ class ImageCalibration:
             shape = len(self._weights), *coded_images.shape[1:]
             self._coded = np.empty(shape, dtype=np.float32)
         self._coded[part] = coded_images.numpy()
+        rings = ring_energies(_channels_first(coded.originals, self._shape), self._surroundings)
+        self._rings.append(torch.cat(rings, 1))
         self._own.append(_own_energies(coded, self._shape))
 
     def fit(self, kind: str, trained: Tensor) -> tuple[ImageScorer, np.ndarray]:
@@ -234,35 +269,42 @@ class ImageCalibration:
         assert self._coded is not None
         unseen, weights = trained if bool(trained.all()) else ~trained, self._weights
         weight = torch.from_numpy(weights / weights.mean()).float()
-        sizes = [self._coded.shape[2] - sum(self._lengths), sum(self._lengths)]
-        members, total = [], torch.zeros(len(self._coded), sizes[1])
+        sizes = octave_sizes(self._shape) + ringed_sizes(self._shape)
+        lengths, rings = [h * w for h, w in sizes], torch.cat(self._rings)
+        n_latents = self._coded.shape[2] + rings.shape[1] - sum(lengths)
+        members, total = [], torch.zeros(len(self._coded), sum(lengths))
         with computing(torch.device("cpu"), flops=0.0):  # As in rows.py.
             for k, known in enumerate(unseen):
                 rows = torch.from_numpy(self._coded[known.numpy(), k])
-                latents, energies = rows.split(sizes, 1)
-                member = _fit_member(latents, energies, self._shape, weight[known])
+                latents, energies = rows[:, :n_latents], rows[:, n_latents:]
+                parts = torch.cat([energies, rings[known]], 1).split(lengths, 1)
+                member = _fit_member(latents, parts, sizes, weight[known])
                 everywhere = torch.ones(len(rows), dtype=torch.bool)
-                excess = member.excess(latents, list(energies.split(self._lengths, 1)), everywhere)
-                total[known] += torch.cat(excess, 1)
+                total[known] += torch.cat(member.excess(latents, parts, everywhere), 1)
                 members.append(member)
         scorer, of_rows = self._rows.fit(kind, trained)
-        octaves = (total / unseen.sum(0)[:, None]).split(self._lengths, 1)
         own = torch.cat(self._own)
         texture = Texture.of(own, weights)
-        of_images = torch.maximum(torch.from_numpy(of_rows).float(), texture.missing(own))
-        peaks = _peaks([*octaves, of_images[:, None]], self._shape)
-        seen = ~np.isnan(peaks) & (weights > 0)
-        shares = self._rows.shares
+        far_out = torch.maximum(torch.from_numpy(of_rows).float(), texture.missing(own))
+        excess = (total / unseen.sum(0)[:, None]).split(lengths, 1)
+        # A few images at a time.
+        parts = zip(*(one.split(16) for one in excess), strict=True)
+        highest = [[m.amax((1, 2)) for m in _mean_squares(list(p), self._shape)] for p in parts]
+        of_residuals, of_rings = (
+            float(torch.cat(h).nanmedian()) for h in zip(*highest, strict=True)
+        )
+        weight = min(1.0, of_residuals / max(of_rings, 1e-9))
+        parts = zip(*(one.split(16) for one in (*excess, far_out)), strict=True)
+        found = []
+        for *one, rows in parts:
+            residuals, rings = _mean_squares(list(one), self._shape)
+            found.append(_peaks(residuals + weight * rings, rows))
+        peaks = torch.cat(found).double().numpy()
+        seen, shares = ~np.isnan(peaks) & (weights > 0), self._rows.shares
         level = Level.of(peaks[seen], shares[seen], weights[seen])
-        fitted = ImageScorer(scorer, members, texture, tuple(self._shape), level)
+        shape, surroundings = tuple(self._shape), self._surroundings
+        fitted = ImageScorer(scorer, members, surroundings, weight, texture, shape, level)
         return fitted, level.standardized(torch.from_numpy(peaks), torch.from_numpy(shares)).numpy()
-
-
-def _peaks(octaves: list[Tensor], shape: tuple[int, ...]) -> np.ndarray:
-    """Maxima of maps (n,), a few images at a time."""
-    parts = zip(*(octave.split(16) for octave in octaves), strict=True)
-    peaks = [_map(list(part), shape).flatten(1).amax(1) for part in parts]
-    return torch.cat(peaks).double().numpy()
 
 
 def _by_member(coded: Coded, shape: tuple[int, ...]) -> list[tuple[Tensor, list[Tensor]]]:
@@ -273,7 +315,7 @@ def _by_member(coded: Coded, shape: tuple[int, ...]) -> list[tuple[Tensor, list[
         latents, residuals = joint[:, :-n_features], joint[:, -n_features:]
         if observed is not None:
             residuals = residuals * observed.mean((1, 2, 3))[:, None].sqrt()
-        pairs.append((latents, _energies(_channels_first(residuals, shape), observed)))
+        pairs.append((latents, energies_of(_channels_first(residuals, shape), observed)))
     return pairs
 
 
@@ -292,112 +334,62 @@ def _own_energies(coded: Coded, shape: tuple[int, ...]) -> Tensor:
     """Mean energies of images themselves in all octaves but the coarsest, (n, n_octaves)."""
     images, observed = _channels_first(coded.originals, shape), _observed(coded, shape)
     fine = (
-        _energies(images, observed)[:-1]
+        energies_of(images, observed)[:-1]
         if shorter_side(shape) > 4
-        else _energies(images - images.mean((1, 2, 3), keepdim=True), observed)
+        else energies_of(images - images.mean((1, 2, 3), keepdim=True), observed)
     )
     return torch.stack([energy.mean(1) for energy in fine], 1)
 
 
-def _energies(residuals: Tensor, observed: Tensor | None = None) -> list[Tensor]:
-    """Energies (n, h * w) of the octaves of (n, channels, height, width), fine to coarse.
-
-    With shares of ``observed`` values (n, 1, height, width), means are of these: normalized
-    convolutions, as in ``holes.py``.
-    """
-    energies, level, coarsest = [], residuals, False
-    while not coarsest:
-        coarsest = shorter_side(level.shape[2:]) <= 4
-        low, shares = _smooth(level, observed)
-        band = level if coarsest else level - low
-        energy, fewer = _smooth((band**2).sum(1, keepdim=True), observed)
-        energy, fewer = _half(energy, fewer)
-        energies.append(_everywhere(*_smooth(energy, fewer)).flatten(1))
-        level, observed = _half(low, shares)
-    return energies
-
-
-def _smooth(maps: Tensor, observed: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Blurred maps, and the blurred shares that they count."""
-    if observed is None:
-        return _blurred(maps), None
-    shares = _blurred(observed)
-    return _blurred(maps * observed) / shares.clamp(min=1e-9), shares
-
-
-def _half(maps: Tensor, observed: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    if observed is None:
-        return _halved(maps), None
-    shares = _halved(observed)
-    return _halved(maps * observed) / shares.clamp(min=1e-9), shares
-
-
-def _everywhere(maps: Tensor, observed: Tensor | None) -> Tensor:
-    """Maps in which a place where nothing was observed is as the others are on average."""
-    if observed is None:
-        return maps
-    shares = observed.clamp(min=1e-9)
-    mean = (maps * shares).sum((2, 3), keepdim=True) / shares.sum((2, 3), keepdim=True)
-    known = (observed / KNOWN_SHARE).clamp(max=1.0)
-    return known * maps + (1.0 - known) * mean
-
-
-def octave_sizes(shape: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Height and width of the energies of each octave."""
-    height, width = shape[:2]
-    sizes = [(-(-height // 2), -(-width // 2))]
-    while shorter_side((height, width)) > 4:
-        height, width = sizes[-1]
-        sizes.append((-(-height // 2), -(-width // 2)))
-    return sizes
-
-
-def _blurred(maps: Tensor) -> Tensor:
-    """Binomial means of 3 x 3 places of (n, channels, h, w)."""
-    # Not by a convolution: its bits may depend on how many images there are.
-    for _ in range(2):
-        maps = functional.pad(maps.transpose(2, 3), (1, 1, 0, 0), mode="replicate")
-        maps = 0.25 * (maps[..., :-2] + maps[..., 2:]) + 0.5 * maps[..., 1:-1]
-    return maps
-
-
-def _halved(maps: Tensor) -> Tensor:
-    """Means of 2 x 2 places, at edges of what there is."""
-    height, width = maps.shape[2:]
-    maps = functional.pad(maps, (0, width % 2, 0, height % 2), mode="replicate")
-    return functional.avg_pool2d(maps, 2)
-
-
-def _map(excess: list[Tensor], shape: tuple[int, ...]) -> Tensor:
-    """Root mean squares (n, height, width) of the octaves' excess (n, h * w), a row's last."""
-    *octaves, of_row = (z.clamp(min=0.0).square() for z in excess)
+def _summed(parts: list[Tensor], shape: tuple[int, ...]) -> Tensor:
+    """The sum (n, height, width) of the finest octaves' values (n, h * w) at each pixel."""
     total = torch.zeros(1, 1, 1, 1)
-    for squares, size in zip(octaves[::-1], octave_sizes(shape)[::-1], strict=True):
+    for values, size in zip(parts[::-1], octave_sizes(shape)[: len(parts)][::-1], strict=True):
         wide = functional.interpolate(total, size=size, mode="bilinear")
-        total = wide + squares.unflatten(1, (1, *size))
-    total = functional.interpolate(total, size=shape[:2], mode="bilinear")[:, 0]
-    total = total / len(octaves)
-    # The image as a whole counts where its places do: it must not lift those that are usual.
-    peaks = total.amax((1, 2), keepdim=True)
-    share = torch.where(peaks > 0.0, total / peaks, 1.0)
-    return (total + of_row[..., None] * share).sqrt()
+        total = wide + values.unflatten(1, (1, *size))
+    return functional.interpolate(total, size=shape[:2], mode="bilinear")[:, 0]
+
+
+def _mean_squares(excess: list[Tensor], shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Mean squares (n, height, width) of residuals' excess, and of surroundings'."""
+    squares, n = [z.clamp(min=0.0).square() for z in excess], len(octave_sizes(shape))
+    residuals, surroundings = squares[:n], squares[n:]
+    total = _summed(residuals, shape) / len(residuals)
+    return total, _summed(surroundings, shape) / len(surroundings)
+
+
+def _peaks(total: Tensor, of_rows: Tensor) -> Tensor:
+    """How far out images are, (n,), before it is calibrated."""
+    return (total.amax((1, 2)) + of_rows.clamp(min=0.0).square()).sqrt()
+
+
+def _map(total: Tensor, of_rows: Tensor, squares: Tensor) -> Tensor:
+    """Maps (n, height, width) whose maxima are the peaks."""
+    share = _shares(_shares(total) * _shares(squares))
+    return _peaks(total, of_rows)[:, None, None] * share.sqrt()
+
+
+def _shares(maps: Tensor) -> Tensor:
+    """Of the maximum of each map; one where that is zero."""
+    highest = maps.amax((1, 2), keepdim=True)
+    return torch.where(highest > 0.0, maps / highest, 1.0)
 
 
 def _fit_member(
-    latents: Tensor, energies: Tensor, shape: tuple[int, ...], weights: Tensor
+    latents: Tensor, energies: Sequence[Tensor], sizes: list[tuple[int, int]], weights: Tensor
 ) -> Member:
-    """What is usual in calibration images: latents, and energies (n, all places of all octaves)."""
+    """What is usual in calibration images: latents, and energies (n, h * w) of octaves."""
     mean = _mean(latents, weights)
     deviation = _mean((latents - mean) ** 2, weights).sqrt()
     # A latent that does not vary tells nothing.
     deviation += 1e-3 * deviation.mean() + 1e-9
     given = _standardized(latents, mean.numpy(), deviation.numpy())
-    n_latents, sizes = given.shape[1], octave_sizes(shape)
+    n_latents = given.shape[1]
     # As many images as latents say as much as the guess that they do not matter.
     gram = given.T @ (weights[:, None] * given) + n_latents * torch.eye(n_latents)
     # Contiguous, so that a copy of it gives the same bits.
     influence = torch.linalg.inv(gram).contiguous()
-    parts = zip(energies.split([h * w for h, w in sizes], 1), sizes, strict=True)
+    parts = zip(energies, sizes, strict=True)
     octaves = [_fit_octave(given, influence, energy, size, weights) for energy, size in parts]
     return Member(mean.numpy(), deviation.numpy(), influence.numpy(), octaves)
 
@@ -416,7 +408,7 @@ def _fit_octave(
     # As for rows: where more than half are alike, the others are not infinitely unusual.
     spread = 0.5 * _mean((left - location) ** 2, weights).sqrt()
     scale = torch.maximum(MAD_TO_DEVIATION * _medians((left - location).abs(), weights), spread)
-    location, scale = (_blurred(t.view(1, 1, *size)).flatten() for t in (location, scale))
+    location, scale = (blurred(t.view(1, 1, *size)).flatten() for t in (location, scale))
     scale = scale.clamp(min=NARROWEST_OCTAVE * float(scale.mean()) + 1e-6)
     return Octave(unit, slopes.numpy(), location.numpy(), scale.numpy())
 

@@ -32,7 +32,6 @@ from skae._runtime.tuning import (
     IMAGE_DETECTOR_EPOCHS,
     MEMBER_ROWS,
     MEMBER_SHARE,
-    MEMBER_SHARE_OF_IMAGES,
     MEMBER_SHARE_OF_MANY,
     ROWS_FOR_ALL_MEMBERS,
 )
@@ -128,9 +127,7 @@ class CalibratedDetector(BaseAutoencoder):
         if n_rows <= ROWS_FOR_ALL_MEMBERS and not is_wide:
             return n_rows
         if self._input.image_shape is not None:
-            # What is usual at each place of an image takes many held-out images to know.
-            share = MEMBER_SHARE_OF_IMAGES if self._is_of_places() else self._member_share()
-            return int(share * n_rows)
+            return int(self._member_share() * n_rows)
         # Few rows hold few outliers to be learned.
         most = max(MEMBER_ROWS, MEMBER_SHARE_OF_MANY * n_rows)
         return int(min(self._member_share() * n_rows, most))
@@ -143,6 +140,20 @@ class CalibratedDetector(BaseAutoencoder):
     def _is_of_places(self) -> bool:
         """Whether images are scored by their most unusual place."""
         return is_of_places(self.anomaly_score, self._input.image_shape)
+
+    def _builder(self, hidden: Any) -> Callable[..., Any] | None:
+        if isinstance(self.network, str) and self.network == "conv":
+            raise ValueError(
+                "network='conv' finds no outliers: convolutions rebuild what they have never seen "
+                "as well as what is usual, and images with defects ranked below chance. Pass "
+                "network='auto', whose scores also learn what the surroundings of pixels tell."
+            )
+        return super()._builder(hidden)
+
+    def _n_latents(self, n_features: int) -> int:
+        if isinstance(self.n_components, str) and self._is_of_places():
+            return auto.image_detector_components(n_features)
+        return super()._n_latents(n_features)
 
     def _autos(self) -> Autos:
         # Long training learns the outliers too, and the training rows by heart. PCA knows
@@ -158,7 +169,11 @@ class CalibratedDetector(BaseAutoencoder):
                 fenced=True,
                 margin=FAR_MARGIN,
             )
-        plain = Autos(init="random", most_epochs=IMAGE_DETECTOR_EPOCHS, limited=False)
+        # Pixels share a unit: scaled one by one, the noise of a bright ground would outweigh all
+        # that happens where an object lies.
+        plain = Autos(
+            init="random", scaling="common", most_epochs=IMAGE_DETECTOR_EPOCHS, limited=False
+        )
         if not self._is_of_places():
             return plain
         rate = auto.image_detector_rate(self._input.n_features)

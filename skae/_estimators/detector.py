@@ -33,7 +33,9 @@ class AutoencoderAnomalyDetector(OutlierMixin, ImageDetection):
     reconstruction error alone (Hawkins et al., "Outlier detection using replicator
     neural networks", 2002).
 
-    An image is scored by its most unusual pixel too. Its networks start as PCA.
+    An image is scored by its most unusual pixel too: by the residuals around it, and by what the
+    pixels around it do not tell of it. Its networks start as PCA; ``network="conv"`` is refused,
+    since convolutions rebuild a defect as well as anything else.
 
     Parameters
     ----------
@@ -55,11 +57,12 @@ class AutoencoderAnomalyDetector(OutlierMixin, ImageDetection):
         one, which only trains one.
     max_samples : int, float or "auto", default="auto"
         Rows, or their share, that each of them is trained on, such that others are left out by
-        each. "auto" is 75 %, at most 1,024 or a tenth where that is more; for images 75 %, or
-        half with ``anomaly_score="auto"``; and all of up to 64 rows, unless there are 1.5
-        times as many columns. Rows that are left out calibrate scores and threshold.
+        each. "auto" is 75 %, of a table at most 1,024 or a tenth where that is more; and all of up
+        to 64 rows, unless there are 1.5 times as many columns. Rows that are left out calibrate
+        scores and threshold.
     n_components : int or "auto", default="auto"
-        Number of latents. "auto" is half of the features, at most 32.
+        Number of latents. "auto" is half of the features, at most 32; for images with
+        ``anomaly_score="auto"`` the root of the number of values where that is more, at most 64.
     hidden_layer_sizes : array-like of int or "auto", default="auto"
         Widths of the encoder's hidden layers; the decoder mirrors them. "auto" is 64 and 32 for
         tables; for images two layers, the second half as wide as the first, from 128 and 64 up to
@@ -95,8 +98,8 @@ class AutoencoderAnomalyDetector(OutlierMixin, ImageDetection):
         centers each feature and divides all by one scale; "mixed" takes half of the range for the
         scale of features of at most 32 values (flags, counts, grades) and is "standard" for the
         others. "auto" takes "minmax" for "log_loss"; "common" for data that look like pixels (all
-        features start at one minimum and at least half of them reach half of the common range);
-        else "mixed".
+        features start at one minimum and at least half of them reach half of the common range)
+        and for images; else "mixed".
     output_bounds : {"nonnegative"}, tuple or None, default=None
         Bounds of the rows that are given back, in the user's units: ``(low, high)``, each a number,
         one for each column, or None for no bound. "nonnegative" is ``(0, None)``. Categories have

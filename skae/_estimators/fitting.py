@@ -25,7 +25,13 @@ from skae._data.scale import (
     unscaled,
 )
 from skae._data.shards import communicator_of, local
-from skae._data.streamed import block_length, sampled, scaled_rows, scaling_sample
+from skae._data.streamed import (
+    block_length,
+    sample_rows,
+    sampled,
+    scaled_rows,
+    scaling_sample,
+)
 from skae._data.types import FloatArray, MatrixLike
 from skae._model.model import Model
 from skae._networks.conv import BUILDERS
@@ -36,6 +42,7 @@ from skae._networks.scattered import Front, ScatteredNetwork
 from skae._runtime.device import computing, resolve_device, resolve_precision, trains_exactly
 from skae._runtime.randomness import FRONT_STREAM, SCALING_STREAM, START_STREAM
 from skae._runtime.tuning import FAR_MARGIN, FENCE_ROWS, START_ROWS
+from skae._training.feeds import trained_on
 from skae._training.monitor import Monitor
 from skae._training.plan import TrainingPlan, TrainState
 from skae._training.stack import Job
@@ -287,7 +294,7 @@ def _built(
     if not resume:
         _check_targets(estimator, rows)
         if setting.starts_as_pca:
-            _start_as_pca(network, X, weights, scaler, plan)
+            _start_as_pca(network, X, weights, scaler, plan, rows)
         if rows.categories is not None and isinstance(network, DenseNetwork):
             _, center, scale = rows.categories
             start_as_shares(network, center, scale)
@@ -319,16 +326,25 @@ def _fit_front(
 
 
 def _start_as_pca(
-    network: Network, X: Any, weights: FloatArray | None, scaler: Scaler, plan: TrainingPlan
+    network: Network,
+    X: Any,
+    weights: FloatArray | None,
+    scaler: Scaler,
+    plan: TrainingPlan,
+    rows: Rows,
 ) -> None:
-    """Let the network begin as PCA of the rows, or of some of them."""
+    """Let each member begin as PCA of the rows that it is trained on, or of some of them."""
     assert isinstance(network, DenseNetwork)
-    place = plan.block_length, plan.seeds[0], START_STREAM
-    some, own = sampled(X, weights, START_ROWS, *place)
+    n_rows, place = X.shape[0], (plan.block_length, plan.seeds[0], START_STREAM)
+    own = trained_on(rows, plan, n_rows, sample_rows(n_rows, START_ROWS, *place))
+    some, given = sampled(X, weights, START_ROWS, *place)
     cpu = torch.device("cpu")
-    rows = load_rows(some, own, scaler, network.parameters.dtype, cpu, False)
-    with computing(cpu, 2.0 * rows.values.numel() * X.shape[1]):
-        start_as_pca(network, rows.values, rows.weights, plan.seeds)
+    sample = load_rows(some, given, scaler, network.parameters.dtype, cpu, False)
+    of_members = own.to(sample.values)
+    if sample.weights is not None:
+        of_members *= sample.weights
+    with computing(cpu, 2.0 * sample.values.numel() * X.shape[1]):
+        start_as_pca(network, sample.values, of_members, plan.seeds)
 
 
 def _check_targets(estimator: Any, rows: Rows) -> None:

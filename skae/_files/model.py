@@ -3,6 +3,7 @@
 The checks need only settings and shapes, and run before any array is read.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -10,10 +11,12 @@ import numpy as np
 import torch
 
 from skae._anomaly.distances import Member, View
-from skae._anomaly.images import ImageScorer, octave_sizes
+from skae._anomaly.images import ImageScorer
 from skae._anomaly.levels import Level
+from skae._anomaly.octaves import octave_sizes
 from skae._anomaly.rows import Scorer, joint_width
 from skae._anomaly.seen import Seen
+from skae._anomaly.surroundings import Surroundings, ringed_sizes
 from skae._data.columns import Ranges, is_numeric
 from skae._data.scale import AffineScaler
 from skae._data.spec import InputSpec
@@ -28,6 +31,7 @@ from skae._networks.dense import DenseSpec
 from skae._networks.factory import initialize, state_shapes
 from skae._networks.modules import ModuleNetwork, ModuleSpec
 from skae._networks.scattered import ScatteredSpec, n_axes
+from skae._runtime.tuning import BLOCK_SIDE, RING_SIDE
 from skae._training.losses import LOSSES
 
 # Most layers, stages or members of a network.
@@ -268,7 +272,12 @@ def _check_image_scorer(
     _check_level(scorer.level)
     n_octaves = max(1, len(octave_sizes(scorer.image_shape)) - 1)
     check_arrays(scorer.texture._asdict(), dict.fromkeys(scorer.texture._fields, (n_octaves,)))
-    lengths = [height * width for height, width in octave_sizes(scorer.image_shape)]
+    ringed = ringed_sizes(scorer.image_shape)
+    must(len(scorer.surroundings) == len(ringed), "an image has another number of surroundings")
+    for surroundings in scorer.surroundings:
+        _check_surroundings(surroundings, math.prod(scorer.image_shape[2:]))
+    sizes = octave_sizes(scorer.image_shape) + ringed
+    lengths = [height * width for height, width in sizes]
     for member in scorer.members:
         check_arrays(member._asdict(), {"mean": (n_latents,), "deviation": (n_latents,)})
         check_arrays(member._asdict(), {"influence": (n_latents, n_latents)})
@@ -276,6 +285,16 @@ def _check_image_scorer(
         for octave, n in zip(member.octaves, lengths, strict=True):
             shapes: dict[str, tuple[int, ...]] = {"slopes": (n_latents, n)}
             check_arrays(octave._asdict(), shapes | {"location": (n,), "scale": (n,)})
+
+
+def _check_surroundings(one: Surroundings, n_channels: int) -> None:
+    must(one.directions.ndim == 2, "surroundings have no directions")
+    n_axes, n_random = one.directions.shape
+    n_block, n_given = n_channels * BLOCK_SIDE**2, n_random + n_axes + 1
+    n_ring = n_channels * RING_SIDE**2 - n_block
+    shapes: dict[str, tuple[int, ...]] = {"center": (n_ring,), "axes": (n_ring, n_axes)}
+    shapes |= {"directions": (n_axes, n_random), "shifts": (n_random,)}
+    check_arrays(one._asdict(), shapes | {"pixels": (n_given, n_block), "errors": (n_given,)})
 
 
 def _check_density(density: Mixture | None, n_latents: int) -> None:

@@ -84,10 +84,11 @@ def _leading(centered: Tensor, n_axes: int, seed: int) -> tuple[Tensor, Tensor]:
     return (deviations**2)[:n_axes], (axes @ basis.T)[:n_axes]
 
 
-def start_as_pca(
-    network: DenseNetwork, x: Tensor, weights: Tensor | None, seeds: tuple[int, ...]
-) -> None:
-    """Set the weights of every member so that it rebuilds rows about as PCA of ``x`` does."""
+def start_as_pca(network: DenseNetwork, x: Tensor, weights: Tensor, seeds: tuple[int, ...]) -> None:
+    """Set the weights of every member so that it rebuilds rows about as PCA of ``x`` does.
+
+    ``weights``, (K, n), are those of the rows for each member; zero where it must not know one.
+    """
     # An axis takes two units of a hidden layer. If there are many axes, half of the units stay
     # free: with 128 axes and 256 units, training on Fashion-MNIST diverged; with 64 it did not.
     rooms = [
@@ -96,7 +97,7 @@ def start_as_pca(
     ]
     for member, n_latents in enumerate(network.spec.n_components):
         n_axes = min(n_latents, network.spec.n_features, *rooms)
-        _start(network, member, principal_axes(x, weights, n_axes, seeds[member]))
+        _start(network, member, principal_axes(x, weights[member], n_axes, seeds[member]))
 
 
 def _start(network: DenseNetwork, member: int, principal: PrincipalAxes) -> None:

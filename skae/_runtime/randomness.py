@@ -35,6 +35,7 @@ TABLE_STREAM, EPOCH_STREAM = 3, 4
 # These streams lie beyond those of all epochs.
 MEMBER_STREAM, SUBSAMPLE_STREAM, SCORE_STREAM, SCALING_STREAM = range(2**40, 2**40 + 4)
 START_STREAM, DENSITY_STREAM, RECENT_STREAM, FRONT_STREAM = range(2**40 + 4, 2**40 + 8)
+RING_STREAM = 2**40 + 8
 # One for the noise of each epoch that is the caller's own function.
 NOISE_STREAM = 2**41
 

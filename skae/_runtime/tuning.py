@@ -7,6 +7,7 @@ was chosen by. Numbers that affect only memory or speed are defined where they a
 # Sizes: latents and layers that "auto" stands for.
 MOST_LATENTS = 32
 MOST_LATENTS_OF_A_SHARE = 64
+MOST_LATENTS_OF_IMAGE_DETECTOR = 64
 FEWEST_UNITS, MOST_UNITS = 128, 512
 DETECTOR_LAYERS = (64, 32)
 CONV_CHANNELS = (32, 64, 64)
@@ -57,7 +58,6 @@ EXCESS_UNIT = 3.0
 DETECTOR_MEMBERS = 4
 ROWS_FOR_ALL_MEMBERS = 64
 MEMBER_SHARE, MEMBER_ROWS, MEMBER_SHARE_OF_MANY = 0.8, 1024, 0.1
-MEMBER_SHARE_OF_IMAGES = 0.5
 FEATURES_AT_FULL_RATE = 784
 
 # Detectors: views of latents and residuals.
@@ -80,6 +80,12 @@ FARTHEST_LATENT = 3.0
 NARROWEST_OCTAVE = 0.2
 MISSING_DEVIATIONS = 3.0
 KNOWN_SHARE = 0.1
+
+# Detectors of images: blocks of pixels, foretold from the rings around them.
+BLOCK_SIDE, RING_SIDE = 4, 8
+RING_AXES, RING_FEATURES, RING_RIDGE = 24, 192, 1e-4
+RING_BLOCKS = 20_000
+SMALLEST_RINGED_OCTAVE = 16
 
 # Detectors of images by another score: a part of the shorter side smooths the map of losses.
 MAP_SMOOTHING = 32

@@ -13,6 +13,15 @@ def n_components(n_features: int) -> int:
     return min(tuning.MOST_LATENTS, math.ceil(n_features / 2))
 
 
+def image_detector_components(n_features: int) -> int:
+    """As for tables, but up to 64 for images of many values: turned objects take many to rebuild.
+
+    As many as the square root of the number of values, if that is more.
+    """
+    many = min(tuning.MOST_LATENTS_OF_IMAGE_DETECTOR, math.isqrt(n_features))
+    return max(n_components(n_features), many)
+
+
 def most_components(n_features: int) -> int:
     """Latents to choose from if a share to explain is given: one per feature, at most 64."""
     return min(tuning.MOST_LATENTS_OF_A_SHARE, n_features)

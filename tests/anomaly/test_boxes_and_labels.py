@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+from torch import nn
 
 from skae import AutoencoderAnomalyDetector
 from skae._model.model import Model
@@ -23,10 +24,21 @@ def test_boxes_agree_with_labels(score, contamination):
         assert (labels == -1).sum() > 100
 
 
-def test_boxes_agree_with_labels_of_convolutions():
+def _linear(input_shape, n_components):
+    n_pixels = int(np.prod(input_shape))
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(n_pixels, n_components))
+    return encoder, nn.Sequential(nn.Linear(n_components, n_pixels), nn.Unflatten(1, input_shape))
+
+
+def test_convolutions_are_refused_with_the_reason():
+    with pytest.raises(ValueError, match=r"network='conv' finds no outliers: .* network='auto'"):
+        AutoencoderAnomalyDetector(network="conv").fit(IMAGES[:200])
+
+
+def test_boxes_agree_with_labels_of_a_network_of_ones_own():
     pytest.importorskip("skimage")
     detector = AutoencoderAnomalyDetector(
-        network="conv", contamination=0.3, max_epochs=2, random_state=0
+        network=_linear, contamination=0.3, max_epochs=2, random_state=0
     ).fit(IMAGES[:200])
     found, labels = detector.detect(IMAGES), detector.predict(IMAGES)
     np.testing.assert_array_equal([len(boxes) > 0 for boxes in found], labels == -1)
