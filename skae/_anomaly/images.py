@@ -293,17 +293,17 @@ class ImageCalibration:
         of_residuals, of_rings = (
             float(torch.cat(h).nanmedian()) for h in zip(*highest, strict=True)
         )
-        weight = min(1.0, of_residuals / max(of_rings, 1e-9))
+        of_surroundings = min(1.0, of_residuals / max(of_rings, 1e-9))
         parts = zip(*(one.split(16) for one in (*excess, far_out)), strict=True)
         found = []
         for *one, rows in parts:
             residuals, rings = _mean_squares(list(one), self._shape)
-            found.append(_peaks(residuals + weight * rings, rows))
+            found.append(_peaks(residuals + of_surroundings * rings, rows))
         peaks = torch.cat(found).double().numpy()
         seen, shares = ~np.isnan(peaks) & (weights > 0), self._rows.shares
         level = Level.of(peaks[seen], shares[seen], weights[seen])
         shape, surroundings = tuple(self._shape), self._surroundings
-        fitted = ImageScorer(scorer, members, surroundings, weight, texture, shape, level)
+        fitted = ImageScorer(scorer, members, surroundings, of_surroundings, texture, shape, level)
         return fitted, level.standardized(torch.from_numpy(peaks), torch.from_numpy(shares)).numpy()
 
 

@@ -34,8 +34,7 @@ class AutoencoderAnomalyDetector(OutlierMixin, ImageDetection):
     neural networks", 2002).
 
     An image is scored by its most unusual pixel too: by the residuals around it, and by what the
-    pixels around it do not tell of it. Its networks start as PCA; ``network="conv"`` is refused,
-    since convolutions rebuild a defect as well as anything else.
+    pixels around it do not tell of it. Its networks start as PCA; "conv" is refused.
 
     Parameters
     ----------
