@@ -19,9 +19,9 @@ from skae._estimators.base import BaseAutoencoder
 from skae._files import records
 from skae._files.container import Reader, write
 from skae._networks.factory import arrays_of
+from skae._training.job import Job
 from skae._training.monitor import SavedMonitor
 from skae._training.plan import SavedState, TrainState
-from skae._training.stack import Job
 from skae.io import stored_parameters, versions
 
 __all__ = ["resumable_fit"]

@@ -24,8 +24,8 @@ from skae._estimators.parameters import AutoencoderParameters
 from skae._estimators.shared_fits import already_fitted
 from skae._estimators.sklearn_private import fit_context
 from skae._model.model import Model
+from skae._training.job import Job
 from skae._training.plan import SavedState
-from skae._training.stack import Job
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 

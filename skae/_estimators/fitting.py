@@ -43,9 +43,9 @@ from skae._runtime.device import computing, resolve_device, resolve_precision, t
 from skae._runtime.randomness import FRONT_STREAM, SCALING_STREAM, START_STREAM
 from skae._runtime.tuning import FAR_MARGIN, FENCE_ROWS, START_ROWS
 from skae._training.feeds import trained_on
+from skae._training.job import Job
 from skae._training.monitor import Monitor
 from skae._training.plan import TrainingPlan, TrainState
-from skae._training.stack import Job
 
 # Networks whose rows are scaled as pixels, alike in all places.
 _OF_PIXELS = {*BUILDERS, "scattering"}
@@ -96,6 +96,7 @@ class _Setting(NamedTuple):
     dtype: torch.dtype
     train_dtype: torch.dtype
     starts_as_pca: bool
+    proves: bool
 
 
 def prepare(
@@ -180,6 +181,8 @@ def _resolved(estimator: Any, X: Any, one_pass: bool) -> _Setting:
     dtype, product_dtype = resolve_precision(estimator.precision, device)
     spec = estimator._network_spec(n_features)
     starts_as_pca = estimator._starts_as_pca(spec)
+    if starts_as_pca:
+        spec = dataclasses.replace(spec, linear_path=True)
     plan = estimator._plan(n_rows, product_dtype, one_pass, starts_as_pca)
     plan = dataclasses.replace(plan, block_length=block_length(X, dtype, len(plan.seeds)))
     train_dtype = dtype
@@ -187,7 +190,16 @@ def _resolved(estimator: Any, X: Any, one_pass: bool) -> _Setting:
     if trains_exactly(n_rows, plan.batch_size, device) and estimator.network not in BUILDERS:
         train_dtype = torch.float64
         plan = dataclasses.replace(plan, product_dtype=train_dtype)
-    return _Setting(spec, plan, device, dtype, train_dtype, starts_as_pca)
+    # Whether to prove, on rows held back, that training betters PCA.
+    proves = starts_as_pca and not one_pass and _may_be_proven(estimator, plan, X)
+    return _Setting(spec, plan, device, dtype, train_dtype, starts_as_pca, proves)
+
+
+def _may_be_proven(estimator: Any, plan: TrainingPlan, X: Any) -> bool:
+    """Whether the user leaves it to us to hold rows back, and all rows are here."""
+    asked = estimator.early_stopping == "auto" and not plan.early_stopping
+    here = plan.block_length is None and local(X) is X
+    return asked and here and plan.noise is None and len(plan.seeds) == 1
 
 
 def _fitted_scaler(
@@ -298,7 +310,8 @@ def _built(
         if rows.categories is not None and isinstance(network, DenseNetwork):
             _, center, scale = rows.categories
             start_as_shares(network, center, scale)
-    return Job(network, rows, plan, state, Monitor(plan, network)), whole
+    start = network.parameters.clone() if setting.proves and not resume else None
+    return Job(network, rows, plan, state, Monitor(plan, network), start), whole
 
 
 def _resumed_network(estimator: Any, setting: _Setting) -> Network:

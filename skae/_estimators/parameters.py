@@ -15,7 +15,7 @@ from skae._networks.conv import BUILDERS, SIGNAL_NETWORKS, image_builder
 from skae._networks.dense import DenseSpec
 from skae._networks.factory import Spec
 from skae._networks.modules import ModuleSpec
-from skae._networks.principal import passes_lines
+from skae._networks.principal import can_start_as_pca
 from skae._networks.scattered import scattered_spec
 from skae._runtime.randomness import draw_seed, member_seeds
 from skae._runtime.tuning import EPOCHS_FROM_PCA, LEARNING_RATE, MOST_EPOCHS, NEAR_MARGIN
@@ -236,12 +236,11 @@ class AutoencoderParameters(BaseEstimator):
         return image_builder(self.network, self._input.image_shape, channels, *settings)
 
     def _starts_as_pca(self, spec: Spec) -> bool:
-        able = isinstance(spec, DenseSpec) and passes_lines(spec) and self.loss != "log_loss"
+        able = isinstance(spec, DenseSpec) and can_start_as_pca(spec) and self.loss != "log_loss"
         if self.init == "pca" and not able:
             raise ValueError(
-                "init='pca' needs a linear path through the network: network='mlp' with activation "
-                "'relu', 'silu' or 'gelu', without normalization, sparse latents and 'log_loss'. "
-                "Pass init='auto' to have it where it is possible."
+                "init='pca' needs network='mlp', and neither sparse latents nor 'log_loss'. Pass "
+                "init='auto' to have it where it is possible."
             )
         return able and (self._autos().init if self.init == "auto" else self.init) == "pca"
 

@@ -17,7 +17,9 @@ from sklearn.base import clone
 
 from skae._data.loaded import Rows
 from skae._estimators.fitting import Prepared, prepare
-from skae._training.stack import Job, Stack, in_passes, run
+from skae._training.job import Job, run
+from skae._training.proof import settle, unproven
+from skae._training.stack import Stack, in_passes
 from skae.exceptions import DivergenceError
 
 # Of a fit: its estimator, rows and weights.
@@ -122,6 +124,18 @@ def _shared(rows: Rows, loaded: list[Rows]) -> Rows:
 
 
 def trained(jobs: list[Job]) -> list[Job]:
+    """Train jobs of one kind in one pass, and prove them; those that did not diverge."""
+    done = _trained(jobs)
+    seconds = [(job, second) for job in done if (second := unproven(job)) is not None]
+    if seconds:
+        ended = {id(second) for second in _trained([second for _, second in seconds])}
+        for job, second in seconds:
+            if id(second) in ended:
+                settle(job, second)
+    return done
+
+
+def _trained(jobs: list[Job]) -> list[Job]:
     """Train jobs of one kind in one pass; those that did not diverge."""
     if len(jobs) == 1:
         try:

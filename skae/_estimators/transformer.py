@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import functools
+import warnings
 from numbers import Integral
 from typing import Any, Self
 
@@ -99,10 +100,9 @@ class AutoencoderTransformer(LatentAutoencoder):
     latent_l1 : float, default=0.0
         Weight of the sum of the absolute latents in the loss.
     init : {"auto", "pca", "random"}, default="auto"
-        Initial weights. "pca": the network begins as PCA of the scaled rows (of 4,096 of them at
-        most), passed through pairs of hidden units, with all other units random; for activations
-        "relu", "silu" and "gelu", without ``normalization``, sparse latents and "log_loss". "auto"
-        is "pca" where that is possible.
+        Initial weights. "pca": fixed linear maps beside encoder and decoder rebuild rows as PCA of
+        the scaled rows does (of 16,384 of them at most), and the layers learn what to add; not with
+        sparse latents and "log_loss". "auto" is "pca" where that is possible.
     ordered : bool, default=False
         Whether to order the latents by importance: each row is trained with its first latents
         alone, a random number of them (nested dropout: Rippel, Gelbart and Adams, "Learning ordered
@@ -140,7 +140,9 @@ class AutoencoderTransformer(LatentAutoencoder):
     early_stopping : bool or "auto", default="auto"
         Hold out ``validation_fraction`` of the rows and keep the weights of the epoch that is best
         on them. "auto" does so from 10,000 rows on, if ``lr_schedule="constant"``: a schedule ends
-        by itself.
+        by itself. With "auto", what a network from PCA learned is kept only as far as it helps on
+        other rows: unless the gain is clear, a second one is trained without a tenth of the rows,
+        which tell.
     validation_fraction : float in (0, 1), default=0.1
         Share of the rows that is held out.
     warm_start : bool, default=False
@@ -427,6 +429,14 @@ class AutoencoderTransformer(LatentAutoencoder):
         self.explained_variance_ratio_ = np.where((added < 0) & (added > -_NO_LOSS), 0.0, added)
         if not isinstance(self.n_components, (str, Integral)):
             enough = np.flatnonzero(shares >= self.n_components)
+            if not len(enough):
+                warnings.warn(
+                    f"n_components={self.n_components!r} asks for latents that explain that share "
+                    f"of the variance, but {len(shares)} explain {shares[-1]:.3f}. All are kept; "
+                    f"pass a smaller share, or a number of latents.",
+                    UserWarning,
+                    stacklevel=2,
+                )
             self._truncate(int(enough[0]) + 1 if len(enough) else len(shares))
 
     def _draws(self) -> bool:

@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from skae._networks.activations import ACTIVATIONS
 from skae._networks.latents import halves
-from skae._networks.products import product
+from skae._networks.products import add_product, product
 from skae._runtime.randomness import WEIGHTS_STREAM, generator
 
 # Predictions choose how to multiply as if they had this many rows, whatever their number.
@@ -53,6 +54,8 @@ class DenseSpec:
         Train each row with only its first latents, a random number of them.
     variational : bool
         The encoder gives means and log variances, from which latents are drawn.
+    linear_path : bool
+        Fixed linear maps beside encoder and decoder, whose results are added to theirs.
     """
 
     n_features: int
@@ -64,6 +67,7 @@ class DenseSpec:
     n_nonzero: int | None = None
     ordered: bool = False
     variational: bool = False
+    linear_path: bool = False
 
     @property
     def n_members(self) -> int:
@@ -99,17 +103,20 @@ class DenseSpec:
     @property
     def flops(self) -> int:
         """Operations of one member's forward pass of one row."""
-        return 2 * sum(a * b for a, b in self.shapes)
+        path = 2 * self.n_latents * self.n_features if self.linear_path else 0
+        return 2 * (sum(a * b for a, b in self.shapes) + path)
 
 
 class Layer(NamedTuple):
-    """Views of one layer's values: (K, out, in) weight, (K, 1, out) for the others."""
+    """Views of one layer's values: (K, out, in) for weight and path, (K, 1, out) for the others."""
 
     weight: Tensor
     bias: Tensor
     # Tensors if the layer is normalized, else None.
     gain: Any = None
     shift: Any = None
+    # The fixed map from the encoder's or decoder's input, if it ends in this layer, else None.
+    path: Any = None
 
 
 class Moments(NamedTuple):
@@ -122,7 +129,8 @@ class Moments(NamedTuple):
 def parameter_shapes(spec: DenseSpec) -> Iterator[tuple[int, str, tuple[int, int, int]]]:
     """Layer, name and shape of every parameter in the order of the flat vector.
 
-    Weights come first, so that weight decay acts on one leading slice.
+    Weights come first, so that weight decay acts on one leading slice; what is not trained
+    comes last.
     """
     k, shapes = spec.n_members, spec.shapes
     for i, (outputs, inputs) in enumerate(shapes):
@@ -133,6 +141,9 @@ def parameter_shapes(spec: DenseSpec) -> Iterator[tuple[int, str, tuple[int, int
         for i in filter(spec.is_hidden, range(len(shapes))):
             yield i, "gain", (k, 1, shapes[i][0])
             yield i, "shift", (k, 1, shapes[i][0])
+    if spec.linear_path:
+        yield spec.depth - 1, "path", (k, spec.n_latents, spec.n_features)
+        yield 2 * spec.depth - 1, "path", (k, spec.n_features, spec.n_latents)
 
 
 def split(spec: DenseSpec, flat: Tensor) -> list[Layer]:
@@ -340,10 +351,13 @@ class DenseNetwork:
         return x.expand(self.n_members, *x.shape[-2:])
 
     def _forward(self, layers: range, x: Tensor) -> Tensor:
+        given = x
         for i in layers:
             layer = self.layers[i]
             z = torch.empty(*x.shape[:-1], layer.weight.shape[1], dtype=x.dtype, device=x.device)
             product(layer.bias, x, layer.weight, z, n_rows=_PREDICTION_ROWS)()
+            if layer.path is not None:
+                add_product(given, layer.path, z, n_rows=_PREDICTION_ROWS)()
             if self.spec.is_hidden(i):
                 if layer.gain is not None:
                     z = self._normalized(i, z)
@@ -361,12 +375,19 @@ class DenseNetwork:
 
     def modules(self, member: int = 0) -> tuple[nn.Sequential, nn.Sequential]:
         """Encoder and decoder of one member as torch modules, for use outside skae."""
-        linear = [self._linear_modules(i, member) for i in range(2 * self.spec.depth)]
-        encoder = [module for block in linear[: self.spec.depth] for module in block]
+        depth, latents = self.spec.depth, self.spec.n_components[member]
+        encoder = self._chain(range(depth), member)
+        decoder = self._chain(range(depth, 2 * depth), member)
+        if self.spec.linear_path:
+            into, out = (self.layers[i].path[member] for i in (depth - 1, 2 * depth - 1))
+            encoder = nn.Sequential(Beside(encoder, into[:latents]))
+            decoder = nn.Sequential(Beside(decoder, out[:, :latents]))
         if self.spec.n_nonzero is not None:
             encoder.append(TopK(self.spec.n_nonzero))
-        decoder = [module for block in linear[self.spec.depth :] for module in block]
-        return nn.Sequential(*encoder).eval(), nn.Sequential(*decoder).eval()
+        return encoder.eval(), decoder.eval()
+
+    def _chain(self, layers: range, member: int) -> nn.Sequential:
+        return nn.Sequential(*(m for i in layers for m in self._linear_modules(i, member)))
 
     def _linear_modules(self, i: int, member: int) -> list[nn.Module]:
         spec, layer = self.spec, self.layers[i]
@@ -415,6 +436,20 @@ def top_k_mask(z: Tensor, k: int, allowed: Tensor | None = None) -> Tensor:
     largest = torch.topk(ranked, min(k, z.shape[-1]), dim=-1, sorted=False).indices
     mask = torch.zeros_like(z).scatter_(-1, largest, 1.0)
     return mask if allowed is None else mask.mul_(allowed)
+
+
+class Beside(nn.Module):
+    """Adds a fixed linear map of the input to what a module makes of it."""
+
+    path: Tensor
+
+    def __init__(self, module: nn.Module, path: Tensor):
+        super().__init__()
+        self.module = module
+        self.register_buffer("path", path.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.module(x) + functional.linear(x, self.path)
 
 
 class TopK(nn.Module):

@@ -21,7 +21,7 @@ from skae._networks.dense import (
     top_k_mask,
 )
 from skae._networks.latents import LatentControls, Posterior
-from skae._networks.products import input_gradient, product, weight_gradient
+from skae._networks.products import add_product, input_gradient, product, weight_gradient
 from skae._runtime.randomness import (
     DROPOUT_SALT,
     ORDERED_SALT,
@@ -111,16 +111,18 @@ class DenseStep:
 
     def _build_forward(self, layers: list[Layer], gradients: list[Layer]) -> list[Backward]:
         spec, blocks = self.network.spec, []
-        x = self.input
+        x = source = self.input
         for i, (layer, gradient) in enumerate(zip(layers, gradients, strict=True)):
             x, block = self._linear(layer, gradient, x, is_first=i == 0)
             blocks.append(block)
+            if layer.path is not None:
+                self._forward.append(add_product(source, layer.path, x))
             if i == spec.depth - 1:
                 if spec.variational:
                     x, block = self._draw(x)
                     blocks.append(block)
-                block = self._latent(x)
-                self.latents = x
+                block = self._latent(x, layers[-1].path)
+                self.latents = source = x
                 blocks.append(block)
             elif spec.is_hidden(i):
                 if spec.normalization:
@@ -175,8 +177,8 @@ class DenseStep:
 
         return posterior.latents, backward
 
-    def _latent(self, z: Tensor) -> Backward:
-        """Mask the latents in place, and add a penalty's gradient on the way back."""
+    def _latent(self, z: Tensor, path: Tensor | None) -> Backward:
+        """Mask the latents in place; on the way back, add what a path and a penalty ask for."""
         spec, mask = self.network.spec, self.network.latent_mask
         k, self.latent_gradient = spec.n_nonzero, torch.zeros_like(z)
         controls = self.controls  # A reference to the step itself would be a cycle.
@@ -192,6 +194,8 @@ class DenseStep:
         self._forward.append(lambda: controls.on_latents and controls.on_latents(z))
 
         def backward(g: Tensor) -> Tensor:
+            if path is not None:
+                self._backward.append(add_product(self.gradient, path.mT, g))
             if self._latent_penalty:
                 self._backward.append(partial(g.add_, self.latent_gradient))
             if kept is not None:

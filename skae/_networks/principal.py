@@ -1,9 +1,9 @@
 """A dense network that starts as PCA.
 
-Activations with ``f(x) - f(-x) = x`` let pairs of hidden units pass a number on unchanged. So
-the first units of every hidden layer can carry the rows' scores on the principal axes, in
-pairs of opposite sign, and the network rebuilds rows as PCA does before its other units have
-learned anything. In benchmarks it ends at a lower error, after fewer epochs (docs/defaults.md).
+Fixed linear maps beside encoder and decoder (``DenseSpec.linear_path``) carry the rows' scores on
+the principal axes, and the layers learn what is to be added. So the network rebuilds rows as PCA
+does before it has learned anything, and its training need not keep what PCA knows. In benchmarks
+it ends at a lower error, after fewer epochs (docs/defaults.md).
 """
 
 from typing import NamedTuple
@@ -14,15 +14,7 @@ from torch import Tensor
 from skae._networks.dense import DenseNetwork, DenseSpec
 from skae._runtime.device import computing
 from skae._runtime.randomness import WEIGHTS_STREAM, generator
-from skae._runtime.tuning import (
-    AXES_THAT_MAY_FILL_A_LAYER,
-    DAMPED_SHARE,
-    LEAST_SHARE,
-    UNITS_BESIDE_PCA,
-)
-
-# Activations with f(x) - f(-x) = x.
-_PASSING = ("relu", "silu", "gelu")
+from skae._runtime.tuning import DAMPED_SHARE, LEAST_SHARE, UNITS_BESIDE_PCA
 
 # Features up to which all eigenvectors are computed.
 _FEW_FEATURES = 256
@@ -36,11 +28,9 @@ class PrincipalAxes(NamedTuple):
     deviations: Tensor
 
 
-def passes_lines(spec: DenseSpec) -> bool:
-    """Whether the network can pass a linear map of its input through all layers."""
-    linear = spec.activation in _PASSING or not spec.hidden_layer_sizes
-    plain = spec.normalization is None and spec.n_nonzero is None and not spec.variational
-    return linear and plain
+def can_start_as_pca(spec: DenseSpec) -> bool:
+    """Whether a linear path may stand beside the layers: latents are what the encoder gives."""
+    return spec.n_nonzero is None and not spec.variational
 
 
 def principal_axes(x: Tensor, weights: Tensor | None, n_axes: int, seed: int) -> PrincipalAxes:
@@ -89,58 +79,32 @@ def start_as_pca(network: DenseNetwork, x: Tensor, weights: Tensor, seeds: tuple
 
     ``weights``, (K, n), are those of the rows for each member; zero where it must not know one.
     """
-    # An axis takes two units of a hidden layer. If there are many axes, half of the units stay
-    # free: with 128 axes and 256 units, training on Fashion-MNIST diverged; with 64 it did not.
-    rooms = [
-        max(size // 4, min(size // 2, AXES_THAT_MAY_FILL_A_LAYER))
-        for size in network.spec.hidden_layer_sizes
-    ]
     for member, n_latents in enumerate(network.spec.n_components):
-        n_axes = min(n_latents, network.spec.n_features, *rooms)
+        n_axes = min(n_latents, network.spec.n_features)
         _start(network, member, principal_axes(x, weights[member], n_axes, seeds[member]))
 
 
 def _start(network: DenseNetwork, member: int, principal: PrincipalAxes) -> None:
-    """Set the weights of one member that carry the scores.
+    """Set the paths of one member.
 
     A latent is the score on an axis, divided by the root of its standard deviation. This is a
     compromise: the widest scores would dominate all distances, and noise would if all scores
     were whitened.
     """
     mean, axes, deviations = (values.to(network.parameters) for values in principal)
-    depth, r = network.spec.depth, len(axes)
-    weights = [layer.weight[member] for layer in network.layers]
-    biases = [layer.bias[member, 0] for layer in network.layers]
-    scale = deviations.sqrt()
-    # Maps to unit scores and back.
-    into, out = axes / deviations[:, None], (axes * deviations[:, None]).T
+    encoder, decoder = (network.layers[i] for i in (network.spec.depth - 1, -1))
+    scale = deviations.sqrt()[:, None]
+    encoder.path[member, : len(axes)] = axes / scale
+    decoder.path[member, :, : len(axes)] = (axes * scale).T
     # Not zero: PCA's residual is orthogonal to the axes, so the encoder's gradients would be
     # rounding errors, which Adam turns into steps.
-    weights[-1].mul_(UNITS_BESIDE_PCA)
-    biases[-1].copy_(mean)
-    if depth == 1:
-        weights[0][:r] = into * scale[:, None]
-        biases[0][:r] = -weights[0][:r] @ mean
-        weights[1][:, :r] = out / scale
-        return
-    weights[0][: 2 * r] = torch.cat([into, -into])
-    biases[0][: 2 * r] = -weights[0][: 2 * r] @ mean
-    weights[-1][:, : 2 * r] = torch.cat([out, -out], 1)
-    one = torch.diag(torch.ones_like(scale))
-    for i in (*range(1, depth - 1), *range(depth + 1, 2 * depth - 1)):
-        _pass(weights[i][: 2 * r], torch.cat([one, -one]), pairs=True)
-        biases[i][: 2 * r] = 0.0
-    _pass(weights[depth - 1][:r], torch.diag(scale), pairs=True)
-    biases[depth - 1][:r] = 0.0
-    _pass(weights[depth][: 2 * r], torch.cat([one, -one]) / scale, pairs=False)
-    biases[depth][: 2 * r] = 0.0
-
-
-def _pass(weight: Tensor, values: Tensor, pairs: bool) -> None:
-    """Let units read only the scores: each from one unit, or from a pair of units."""
-    weight.zero_()
-    path = torch.cat([values, -values], 1) if pairs else values
-    weight[:, : path.shape[1]] = path
+    for layer in (encoder, decoder):
+        layer.weight[member].mul_(UNITS_BESIDE_PCA)
+    encoder.bias[member, 0] = -encoder.path[member] @ mean
+    decoder.bias[member, 0] = mean
+    # Layers, too, begin with what a row differs from the mean by.
+    first = network.layers[0]
+    first.bias[member, 0] -= first.weight[member] @ mean
 
 
 def start_as_shares(network: DenseNetwork, shares: Tensor, scale: Tensor) -> None:
@@ -152,6 +116,8 @@ def start_as_shares(network: DenseNetwork, shares: Tensor, scale: Tensor) -> Non
     layer, n = network.layers[-1], len(shares)
     shares = shares.clamp(min=LEAST_SHARE)
     slope = scale / shares.clamp(min=DAMPED_SHARE)
-    layer.weight[:, -n:] *= slope[:, None]
+    for weight in (layer.weight, layer.path):
+        if weight is not None:
+            weight[:, -n:] *= slope[:, None]
     layer.bias[..., -n:] *= slope
     layer.bias[..., -n:] += shares.log()

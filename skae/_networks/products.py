@@ -58,6 +58,19 @@ def product(
     return _member_by_member(out, x, weight, bias[:, 0])
 
 
+def add_product(x: Tensor, weight: Tensor, out: Tensor, n_rows: int | None = None) -> Operation:
+    """``out += x @ weight.T`` for (K, n, in) and (K, out, in)."""
+    if not _is_large(x, weight.shape[1], n_rows):
+        return partial(torch.baddbmm, out, x, weight.mT, out=out)
+    members = list(zip(out, x, weight, strict=True))
+
+    def multiply() -> None:
+        for o, a, w in members:
+            o.add_(_LINEAR(a, w, None, "none", [], ""))
+
+    return multiply
+
+
 def input_gradient(gradient: Tensor, weight: Tensor, out: Tensor) -> Operation:
     """``out = gradient @ weight`` for (K, n, out) and (K, out, in)."""
     if not _is_large(gradient, weight.shape[2]):

@@ -28,9 +28,11 @@ DISPERSION_RATE = 0.02
 DIVERGED_ERROR = 10.0
 
 # Networks that start as PCA.
-START_ROWS = 4096
+START_ROWS = 16_384
 UNITS_BESIDE_PCA = 0.1
-AXES_THAT_MAY_FILL_A_LAYER = 32
+PROOF_SHARE, PROOF_ROWS, CLEAR_GAIN = 0.1, 1024, 0.5
+ROWS_OF_A_FEATURE = 5
+SHARES_KEPT = (1.0, 0.75, 0.5, 0.25, 0.0)
 
 # Wavelet scattering ahead of a network, and the subspaces of its coefficients and of the pixels.
 SCATTERING_ANGLES, SCATTERING_CELLS = 8, 8

@@ -13,7 +13,6 @@ from torch import Tensor
 from skae._data.loaded import Rows, within
 from skae._networks.dense import DenseNetwork, member_values
 from skae._networks.factory import Network, draws_globally, make_step
-from skae._networks.latents import divergence
 from skae._runtime.device import computing
 from skae._runtime.randomness import (
     EPOCH_STREAM,
@@ -25,6 +24,7 @@ from skae._runtime.randomness import (
 )
 from skae._runtime.tuning import BOUNDED_FROM, DISPERSION_RATE
 from skae._training.divergence import Seen
+from skae._training.evaluation import row_losses
 from skae._training.feeds import make_feed
 from skae._training.losses import Loss, loss_of
 from skae._training.monitor import Monitor
@@ -174,32 +174,8 @@ class _Run:
         return _mean(parts) if parts else None
 
     def _held_out_loss(self, rows: Rows, held_out: Tensor) -> tuple[Tensor, Tensor | int]:
-        loss, network = loss_of(self._plan.loss, rows.categories), self._network
-        losses = []
-        for index in held_out.split(max(1, (1 << 19) // network.row_width), 1):
-            target = torch.empty(
-                *index.shape,
-                rows.values.shape[1],
-                dtype=network.parameters.dtype,
-                device=network.device,
-            )
-            rows.take(index.reshape(-1), target.view(-1, target.shape[2]))
-            given, observed = target, None
-            if rows.has_missing:
-                observed = ~target.isnan()
-                given, target = target.nan_to_num(network.missing), target.nan_to_num_(0.0)
-            if rows.noisy is not None:
-                given = torch.empty_like(target)
-                rows.noisy.take(index.reshape(-1), given.view(-1, target.shape[2]))
-                given = given.nan_to_num_(network.missing)
-            output = within(network.decode(network.encode(given)), rows.bounds)
-            values = loss.value(output, target)
-            values = values if observed is None else values * observed
-            losses.append(values.sum(-1))
-            if self._plan.beta is not None:
-                losses[-1] = loss.surprises(values, observed, network.dispersion)
-                losses[-1] += self._plan.beta * divergence(*network.posterior(given))
-        return _mean_loss(rows, torch.cat(losses, 1), held_out)
+        losses = row_losses(self._network, rows, self._plan, held_out)
+        return _mean_loss(rows, losses, held_out)
 
     def _offsets(self, order: Tensor, salts: list[Tensor]) -> Tensor:
         """A new random offset for every row, the same for rows of equal content."""

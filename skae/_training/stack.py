@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,12 +11,11 @@ from torch import Tensor
 from skae._data.loaded import Rows
 from skae._networks.dense import DenseNetwork, paired
 from skae._networks.factory import Network
-from skae._runtime.device import computing
 from skae._training.divergence import Seen
-from skae._training.loop import train
+from skae._training.job import Job
 from skae._training.monitor import Monitor
 from skae._training.noise import calls_user
-from skae._training.plan import TrainingPlan, TrainState
+from skae._training.plan import TrainState
 from skae.exceptions import DivergenceError
 
 # Most bytes of weights, moments, gradients and activations in one pass: what the caches of
@@ -25,23 +24,6 @@ _PASS_BYTES = 64 << 20
 
 # Rows up to this many bytes are joined, so that members with rows of their own share a pass.
 _JOINED_BYTES = 64 << 20
-
-
-class Job(NamedTuple):
-    """One training run: the arguments of :func:`skae._training.loop.train`."""
-
-    network: Network
-    rows: Rows
-    plan: TrainingPlan
-    state: TrainState
-    monitor: Monitor
-
-
-def run(job: Job) -> None:
-    """Train with the settings that suit the device and the size of a step."""
-    flops = 3.0 * job.network.flops * min(job.plan.batch_size, len(job.rows))
-    with computing(job.network.device, flops):
-        train(*job)
 
 
 def in_passes(jobs: Iterable[Job]) -> list[list[Job]]:

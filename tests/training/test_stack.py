@@ -11,9 +11,10 @@ from skae._data.loaded import load_rows, scaled_bounds
 from skae._data.scale import AffineScaler
 from skae._networks.dense import DenseSpec
 from skae._networks.factory import initialize
+from skae._training.job import Job, run
 from skae._training.monitor import Monitor
 from skae._training.plan import TrainingPlan, TrainState
-from skae._training.stack import Job, Stack, in_passes, run
+from skae._training.stack import Stack, in_passes
 
 X, y = load_wine(return_X_y=True)
 

@@ -1,0 +1,90 @@
+"""How much of what a network learned holds for rows that it has not seen.
+
+A network that starts as PCA can fit its training rows better and others worse, where rows are few
+or wide, or where they are not curved. So, unless the gain is clear, a second network is trained in
+the same way without a tenth of the rows. These tell how much of what is learned beside PCA to
+keep, and the rest is taken back from both: :func:`unproven` gives the second run, which is to be
+trained, and :func:`settle` decides.
+"""
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from skae._networks.dense import DenseNetwork
+from skae._networks.factory import Network
+from skae._runtime.device import computing
+from skae._runtime.randomness import START_STREAM, generator
+from skae._runtime.tuning import (
+    CLEAR_GAIN,
+    PROOF_ROWS,
+    PROOF_SHARE,
+    ROWS_OF_A_FEATURE,
+    SHARES_KEPT,
+)
+from skae._training.evaluation import row_losses
+from skae._training.feeds import trained_on
+from skae._training.job import Job
+from skae._training.monitor import Monitor
+from skae._training.plan import TrainState
+
+
+def unproven(job: Job) -> Job | None:
+    """The same run without some of its rows, if it is not clear that training helped."""
+    n = len(job.rows)
+    n_held_back = round(PROOF_SHARE * n)
+    if job.start is None or n_held_back == 0 or _gains_clearly(job):
+        return None
+    network = _copy(job.network)
+    network.parameters.copy_(job.start)
+    plan = dataclasses.replace(
+        job.plan, max_samples=n - n_held_back, places=((job.plan.seeds[0], 0.0),)
+    )
+    return Job(network, job.rows, plan, TrainState(), Monitor(plan, network), job.start)
+
+
+def _gains_clearly(job: Job) -> bool:
+    """Whether the loss on some training rows is so low that others' cannot be above PCA's."""
+    n = len(job.rows)
+    if n < ROWS_OF_A_FEATURE * job.rows.values.shape[1]:
+        return False
+    rng = generator(job.plan.seeds[0], START_STREAM)
+    some = torch.randperm(n, generator=rng)[:PROOF_ROWS].to(job.rows.device)
+    return _loss(job, 1.0, some) < CLEAR_GAIN * _loss(job, 0.0, some)
+
+
+def settle(job: Job, second: Job) -> None:
+    """Take back what ``second``, trained on some of the rows, does not show to help on others."""
+    n = len(job.rows)
+    trained = trained_on(job.rows, second.plan, n, torch.arange(n))[0]
+    held_back = (~trained).nonzero()[:, 0].to(job.rows.device)
+    losses = {share: _loss(second, share, held_back) for share in SHARES_KEPT}
+    _keep_share(job, min(losses, key=losses.__getitem__))
+
+
+def _loss(job: Job, share: float, some: Tensor) -> float:
+    """Mean loss of some rows if only a share of what was learned beside PCA is kept."""
+    network, weights = _copy(job.network), job.rows.weights
+    _keep_share(job._replace(network=network), share)
+    with computing(network.device, network.flops * len(some)):
+        losses = row_losses(network, job.rows, job.plan, some[None])[0]
+        return float(losses.mean() if weights is None else losses @ weights[some])
+
+
+def _copy(network: Network) -> DenseNetwork:
+    assert isinstance(network, DenseNetwork)
+    return DenseNetwork(network.spec, network.parameters.clone(), network.buffers.clone())
+
+
+def _keep_share(job: Job, share: float) -> None:
+    """Shrink the last layers of encoder and decoder towards none, and their biases to PCA's."""
+    network = job.network
+    if share == 1.0:
+        return
+    assert isinstance(network, DenseNetwork)
+    assert job.start is not None
+    start = DenseNetwork(network.spec, job.start, network.buffers)
+    for i in (network.spec.depth - 1, 2 * network.spec.depth - 1):
+        network.layers[i].weight.mul_(share)
+        network.layers[i].bias.sub_(start.layers[i].bias).mul_(share).add_(start.layers[i].bias)
