@@ -44,7 +44,7 @@ def test_starts_as_pca_does(settings, hidden):
     autoencoder.fit(X)
     pca = PCA(10).fit(X)
     expected = pca.inverse_transform(pca.transform(X))
-    assert ((autoencoder.reconstruct(X) - expected) ** 2).mean() < 0.01  # of a variance of 1
+    assert ((autoencoder.reconstruct(X) - expected) ** 2).mean() < 0.05  # of a variance of 1
     np.testing.assert_allclose(_path_alone(autoencoder).reconstruct(X), expected, atol=2e-4)
     latents = autoencoder.transform(X)
     # Scores over the root of their standard deviation; either way round.
