@@ -135,7 +135,9 @@ class AutoencoderImputer(TransformerMixin, BaseAutoencoder):
     early_stopping : bool or "auto", default="auto"
         Hold out ``validation_fraction`` of the rows and keep the weights of the epoch that is best
         on them. "auto" does so from 10,000 rows on, if ``lr_schedule="constant"``: a schedule ends
-        by itself.
+        by itself. With "auto", what a network from PCA learned is kept only as far as it helps on
+        other rows: unless the gain is clear, a second one is trained without a tenth of the rows,
+        which tell.
     validation_fraction : float in (0, 1), default=0.1
         Share of the rows that is held out.
     warm_start : bool, default=False
