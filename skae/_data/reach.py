@@ -28,6 +28,12 @@ def united(known: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.stack([np.fmin(known[0], other[0]), np.fmax(known[1], other[1])])
 
 
+def at_least(known: np.ndarray, usual: float) -> np.ndarray:
+    """The range, which holds all that is up to ``usual`` from zero, too."""
+    wider = united(known, np.full_like(known, [[-usual], [usual]]))
+    return np.where(np.isnan(known), known, wider)
+
+
 def joined(known: np.ndarray, communicator: Communicator) -> np.ndarray:
     """The range of the rows of all processes."""
     ends = np.nan_to_num(np.concatenate([-known[0], known[1]]), nan=-np.inf)

@@ -22,11 +22,13 @@ from skae._data.types import (
 from skae._estimators.filling import impute
 from skae._estimators.inputs import check_image_array, check_noises, check_pixels, weighted_rows
 from skae._estimators.pairs import PairedAutoencoder
+from skae._estimators.parameters import Autos
 from skae._estimators.sklearn_private import Interval, StrOptions
 from skae._images.patches import draw_patches, patch_shape
 from skae._images.tiles import restore_images
 from skae._networks.conv import BUILDERS
 from skae._runtime.randomness import draw_seed
+from skae._runtime.tuning import NEAR_MARGIN
 from skae._training.noise import IMAGE_NOISES, NOISES
 from skae._training.plan import TrainingPlan
 
@@ -438,6 +440,10 @@ class DenoisingAutoencoder(PairedAutoencoder):
 
     def _draws(self) -> bool:
         return True
+
+    def _autos(self) -> Autos:
+        # One cell that is far off must not take the others along.
+        return super()._autos()._replace(margin=NEAR_MARGIN, usual=0.0)
 
     def _validate_params(self) -> None:
         super()._validate_params()

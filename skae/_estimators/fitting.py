@@ -15,7 +15,7 @@ from skae._data.columns import bounds_of
 from skae._data.convert import dense_rows, weighted_chunks
 from skae._data.loaded import Rows, load_rows
 from skae._data.projected import ProjectedRows
-from skae._data.reach import Chunks, fences_of
+from skae._data.reach import Chunks, at_least, fences_of
 from skae._data.scale import (
     Scaler,
     TransformerScaler,
@@ -210,8 +210,10 @@ def _fitted_scaler(
         return estimator._model.scaler.widened(rows, communicator_of(X))
     scaler = _new_scaler(estimator, X, weights, plan)
     # Noise takes pixels beyond their range.
-    of_images = estimator._input.image_shape is not None
-    scaler.margin = FAR_MARGIN if of_images else estimator._autos().margin
+    of_images, autos = estimator._input.image_shape is not None, estimator._autos()
+    scaler.margin = FAR_MARGIN if of_images else autos.margin
+    if scaler.seen is not None:
+        scaler.seen = at_least(scaler.seen, autos.usual)
     scaler.output_bounds = _output_bounds(estimator, X.shape[1])
     return scaler
 

@@ -44,6 +44,8 @@ class Autos(NamedTuple):
         Whether a few values far out are cut off in the scaling and in training.
     margin : float
         How far beyond the range of training rows a network gets others, in lengths of the range.
+    usual : float
+        How far from its center a scaled feature may be in any case.
     """
 
     init: str = "pca"
@@ -54,6 +56,7 @@ class Autos(NamedTuple):
     limited: bool = True
     fenced: bool = False
     margin: float = NEAR_MARGIN
+    usual: float = 0.0
 
 
 class AutoencoderParameters(BaseEstimator):
@@ -236,11 +239,13 @@ class AutoencoderParameters(BaseEstimator):
         return image_builder(self.network, self._input.image_shape, channels, *settings)
 
     def _starts_as_pca(self, spec: Spec) -> bool:
-        able = isinstance(spec, DenseSpec) and can_start_as_pca(spec) and self.loss != "log_loss"
+        able = isinstance(spec, DenseSpec) and can_start_as_pca(spec)
+        # A fixed path takes no penalty on its latents.
+        able = able and self.loss != "log_loss" and self.latent_l1 == 0
         if self.init == "pca" and not able:
             raise ValueError(
-                "init='pca' needs network='mlp', and neither sparse latents nor 'log_loss'. Pass "
-                "init='auto' to have it where it is possible."
+                "init='pca' needs network='mlp', and neither sparse latents nor latent_l1 nor "
+                "loss='log_loss'. Pass init='auto' to have it where it is possible."
             )
         return able and (self._autos().init if self.init == "auto" else self.init) == "pca"
 

@@ -15,12 +15,14 @@ from skae._data.streamed import sampled
 from skae._data.types import Auto, Device, NetworkBuilder, RandomState
 from skae._estimators.fitting import Prepared
 from skae._estimators.latent import LatentAutoencoder
+from skae._estimators.parameters import Autos
 from skae._estimators.sklearn_private import Interval, RealNotInt, StrOptions
 from skae._model.density import Mixture, Pending
 from skae._model.variance import explained_variance
 from skae._networks.dense import DenseNetwork, DenseSpec
 from skae._networks.factory import Spec, with_n_nonzero
 from skae._runtime.randomness import SCORE_STREAM
+from skae._runtime.tuning import FAR_MARGIN, USUAL_UNITS
 from skae._training import auto
 from skae._training.plan import truncated_state
 
@@ -102,7 +104,7 @@ class AutoencoderTransformer(LatentAutoencoder):
     init : {"auto", "pca", "random"}, default="auto"
         Initial weights. "pca": fixed linear maps beside encoder and decoder rebuild rows as PCA of
         the scaled rows does (of 16,384 of them at most), and the layers learn what to add; not with
-        sparse latents and "log_loss". "auto" is "pca" where that is possible.
+        sparse latents, ``latent_l1`` and "log_loss". "auto" is "pca" where that is possible.
     ordered : bool, default=False
         Whether to order the latents by importance: each row is trained with its first latents
         alone, a random number of them (nested dropout: Rippel, Gelbart and Adams, "Learning ordered
@@ -441,6 +443,10 @@ class AutoencoderTransformer(LatentAutoencoder):
 
     def _draws(self) -> bool:
         return super()._draws() or self._is_ordered()
+
+    def _autos(self) -> Autos:
+        # As PCA does, it follows new rows far; who repairs rows is more careful.
+        return super()._autos()._replace(margin=FAR_MARGIN, usual=USUAL_UNITS)
 
     def _n_latents(self, n_features: int) -> int:
         if not isinstance(self.n_components, (str, Integral)):

@@ -103,8 +103,9 @@ def _start(network: DenseNetwork, member: int, principal: PrincipalAxes) -> None
     encoder.bias[member, 0] = -encoder.path[member] @ mean
     decoder.bias[member, 0] = mean
     # Layers, too, begin with what a row differs from the mean by.
-    first = network.layers[0]
-    first.bias[member, 0] -= first.weight[member] @ mean
+    if network.spec.depth > 1:
+        first = network.layers[0]
+        first.bias[member, 0] -= first.weight[member] @ mean
 
 
 def start_as_shares(network: DenseNetwork, shares: Tensor, scale: Tensor) -> None:

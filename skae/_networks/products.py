@@ -61,7 +61,7 @@ def product(
 def add_product(x: Tensor, weight: Tensor, out: Tensor, n_rows: int | None = None) -> Operation:
     """``out += x @ weight.T`` for (K, n, in) and (K, out, in)."""
     if not _is_large(x, weight.shape[1], n_rows):
-        return partial(torch.baddbmm, out, x, weight.mT, out=out)
+        return partial(out.baddbmm_, x, weight.mT)
     members = list(zip(out, x, weight, strict=True))
 
     def multiply() -> None:

@@ -53,7 +53,7 @@ CONSTANT_SHARE = 1e-6
 FEW_ROWS_SHARE, FEW_ROWS = 0.01, 3
 FENCE_ROWS = 4096
 FENCE_SPANS = 2.0
-NEAR_MARGIN, FAR_MARGIN = 0.1, 1.0
+NEAR_MARGIN, FAR_MARGIN, USUAL_UNITS = 0.1, 1.0, 4.0
 EXCESS_UNIT = 3.0
 
 # Detectors: members, rows of each, and their rate on images.

@@ -32,9 +32,11 @@ from skae._training.plan import TrainState
 
 def unproven(job: Job) -> Job | None:
     """The same run without some of its rows, if it is not clear that training helped."""
-    n = len(job.rows)
+    n, rows = len(job.rows), job.rows
     n_held_back = round(PROOF_SHARE * n)
-    if job.start is None or n_held_back == 0 or _gains_clearly(job):
+    # Where the user gives rows to judge by, these have judged.
+    judged = rows.validation is not None or rows.noisy is not None
+    if job.start is None or judged or n_held_back == 0 or _gains_clearly(job):
         return None
     network = _copy(job.network)
     network.parameters.copy_(job.start)

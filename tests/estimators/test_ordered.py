@@ -69,8 +69,14 @@ def test_a_share_chooses_the_size():
     assert explained[-1] >= 0.5
     assert len(explained) == 1 or explained[-2] < 0.5
     assert shared.n_components == 0.5
-    everything = AutoencoderTransformer(n_components=0.99999, max_epochs=2, random_state=0)
-    assert everything.fit(X).n_components_ == 64  # Not reached: all there are.
+
+
+def test_a_share_that_is_not_reached_warns_and_keeps_all_latents():
+    rows = np.random.default_rng(0).normal(size=(300, 100))
+    everything = AutoencoderTransformer(n_components=0.95, max_epochs=2, random_state=0)
+    with pytest.warns(UserWarning, match=r"n_components=0.95 .* but 64 explain"):
+        everything.fit(rows)
+    assert everything.n_components_ == 64
 
 
 def test_training_goes_on_after_truncation(ordered):
@@ -102,6 +108,7 @@ def test_pickle_clone_and_file(ordered, tmp_path):
 def test_weights_are_repetitions_and_members_equal_those_alone():
     weights = np.where(np.arange(len(X)) < 200, 2.0, 1.0)
     settings = SETTINGS | {"batch_size": 600, "max_epochs": 3, "precision": "float64"}
+    settings["early_stopping"] = False  # Rows held back would be others.
     repeated = np.concatenate([X, X[:200]])
     one = AutoencoderTransformer(**settings).fit(repeated)
     other = AutoencoderTransformer(**settings).fit(X, sample_weight=weights)
