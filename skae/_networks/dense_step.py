@@ -81,7 +81,7 @@ class DenseStep:
         if dtype != parameters.dtype:
             # Half-precision products work on a copy of weights and gradients.
             parameters = torch.empty_like(parameters, dtype=dtype)
-            own_gradients = torch.empty_like(gradients, dtype=dtype)
+            own_gradients = torch.zeros_like(gradients, dtype=dtype)
             self._forward.append(partial(parameters.copy_, network.parameters))
         self._ones = torch.ones(network.n_members, 1, batch_size, **self._options)
         self.input = self._new(network.spec.n_features)

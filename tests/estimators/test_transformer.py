@@ -153,7 +153,8 @@ def test_weight_decay_makes_weights_smaller():
         settings = QUICK | {"max_epochs": 30, "optimizer": "adamw", "weight_decay": decay}
         settings["early_stopping"] = False
         est = AutoencoderTransformer(**settings).fit(X)
-        linear = [m for m in (*est.encoder_, *est.decoder_) if isinstance(m, torch.nn.Linear)]
+        modules = [*est.encoder_.modules(), *est.decoder_.modules()]
+        linear = [module for module in modules if isinstance(module, torch.nn.Linear)]
         norms.append(sum(float((m.weight.detach() ** 2).sum()) for m in linear))
     assert norms[1] < 0.7 * norms[0]
 
