@@ -47,6 +47,9 @@ from skae._training.job import Job
 from skae._training.monitor import Monitor
 from skae._training.plan import TrainingPlan, TrainState
 
+# Networks that correct what they are given, and take it as it is.
+_OF_ANY_LEVEL = ("unet", "unet1d")
+
 # Networks whose rows are scaled as pixels, alike in all places.
 _OF_PIXELS = {*BUILDERS, "scattering"}
 
@@ -212,6 +215,8 @@ def _fitted_scaler(
     # Noise takes pixels beyond their range.
     of_images, autos = estimator._input.image_shape is not None, estimator._autos()
     scaler.margin = FAR_MARGIN if of_images else autos.margin
+    if estimator.network in _OF_ANY_LEVEL:
+        scaler.seen = None
     if scaler.seen is not None:
         scaler.seen = at_least(scaler.seen, autos.usual)
     scaler.output_bounds = _output_bounds(estimator, X.shape[1])
