@@ -1,5 +1,6 @@
 """Detectors: which rows their members are trained on, and what calibrates their scores."""
 
+import dataclasses
 import warnings
 from collections.abc import Callable
 from numbers import Integral
@@ -21,6 +22,7 @@ from skae._estimators.base import BaseAutoencoder
 from skae._estimators.fitting import Prepared
 from skae._estimators.parameters import Autos
 from skae._model.model import Batch, Coded, Model
+from skae._networks.factory import Spec
 from skae._runtime.communicator import largest
 from skae._runtime.randomness import SCORE_STREAM
 from skae._runtime.tuning import (
@@ -58,6 +60,7 @@ class CalibratedDetector(BaseAutoencoder):
     }
 
     contamination: Any
+    n_nonzero_coefs: int | None
     anomaly_score: str
     n_estimators: Any
     max_samples: Any
@@ -149,6 +152,12 @@ class CalibratedDetector(BaseAutoencoder):
                 "network='auto', whose scores also learn what the surroundings of pixels tell."
             )
         return super()._builder(hidden)
+
+    def _network_spec(self, n_features: int) -> Spec:
+        spec = super()._network_spec(n_features)
+        if self.n_nonzero_coefs is None:
+            return spec
+        return dataclasses.replace(spec, n_nonzero=int(self.n_nonzero_coefs))
 
     def _n_latents(self, n_features: int) -> int:
         if isinstance(self.n_components, str) and self._is_of_places():

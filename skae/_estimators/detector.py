@@ -1,6 +1,5 @@
 """AutoencoderAnomalyDetector: rows that lie off what the autoencoder has learned."""
 
-import dataclasses
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -17,7 +16,6 @@ from skae._data.types import Auto, Device, FloatArray, MatrixLike, NetworkBuilde
 from skae._estimators.base import all_or_nothing
 from skae._estimators.image_detection import ImageDetection
 from skae._estimators.sklearn_private import Interval, Options, RealNotInt, StrOptions
-from skae._networks.factory import Spec
 
 
 class AutoencoderAnomalyDetector(OutlierMixin, ImageDetection):
@@ -494,9 +492,3 @@ class AutoencoderAnomalyDetector(OutlierMixin, ImageDetection):
         self._validate_params()
         self.offset_ = self._held_out.threshold(contamination)
         return self
-
-    def _network_spec(self, n_features: int) -> Spec:
-        spec = super()._network_spec(n_features)
-        if self.n_nonzero_coefs is None:
-            return spec
-        return dataclasses.replace(spec, n_nonzero=int(self.n_nonzero_coefs))
