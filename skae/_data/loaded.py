@@ -1,6 +1,6 @@
 """The scaled training rows, from which batches are gathered."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -90,6 +90,15 @@ class Rows:
         else:
             staged = self.values.index_select(0, index.to(self.values.device))
             out.copy_(pinned_for(staged, out.device), non_blocking=True)
+
+    def some(self, index: Tensor) -> "Rows":
+        """Some of the rows, copied."""
+        values = self.values[index.to(self.values.device)]
+        weights, keys = (
+            None if part is None else part[index.to(part.device)]
+            for part in (self.weights, self.keys)
+        )
+        return replace(self, values=values, weights=weights, keys=keys)
 
     def low_and_high(self) -> tuple[Tensor, Tensor]:
         """Smallest and largest value of each feature, without missing values."""

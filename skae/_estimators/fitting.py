@@ -12,8 +12,8 @@ import torch
 
 from skae._data.categories import shares_of, with_categories
 from skae._data.columns import bounds_of
-from skae._data.convert import dense_rows, weighted_chunks
-from skae._data.loaded import Rows, load_rows
+from skae._data.convert import dense_chunks, dense_rows, weighted_chunks
+from skae._data.loaded import Rows, content_keys, load_rows
 from skae._data.projected import ProjectedRows
 from skae._data.reach import Chunks, at_least, fences_of
 from skae._data.scale import (
@@ -43,9 +43,10 @@ from skae._runtime.device import computing, resolve_device, resolve_precision, t
 from skae._runtime.randomness import FRONT_STREAM, SCALING_STREAM, START_STREAM
 from skae._runtime.tuning import FAR_MARGIN, FENCE_ROWS, START_ROWS
 from skae._training.feeds import trained_on
-from skae._training.job import Job
+from skae._training.job import Job, Start
 from skae._training.monitor import Monitor
 from skae._training.plan import TrainingPlan, TrainState
+from skae._training.proof import held_back
 
 # Networks that correct what they are given, and take it as it is.
 _OF_ANY_LEVEL = ("unet", "unet1d")
@@ -201,8 +202,10 @@ def _resolved(estimator: Any, X: Any, one_pass: bool) -> _Setting:
 def _may_be_proven(estimator: Any, plan: TrainingPlan, X: Any) -> bool:
     """Whether the user leaves it to us to hold rows back, and all rows are here."""
     asked = estimator.early_stopping == "auto" and not plan.early_stopping
+    # Training that may go on, or has no fixed end, ends where it is.
+    ends = plan.lr_schedule != "constant" and not estimator.warm_start
     here = plan.block_length is None and local(X) is X
-    return asked and here and plan.noise is None and len(plan.seeds) == 1
+    return asked and ends and here and plan.noise is None and len(plan.seeds) == 1
 
 
 def _fitted_scaler(
@@ -291,6 +294,7 @@ def _built(
 ) -> tuple[Job, Network]:
     """Network and scaled rows."""
     plan, dtype, device = setting.plan, setting.train_dtype, setting.device
+    held = _held_back(X, plan.seeds[0]) if setting.proves and not resume else None
     with computing(device, 0.0):
         if resume:
             network = _resumed_network(estimator, setting)
@@ -317,8 +321,14 @@ def _built(
         if rows.categories is not None and isinstance(network, DenseNetwork):
             _, center, scale = rows.categories
             start_as_shares(network, center, scale)
-    start = network.parameters.clone() if setting.proves and not resume else None
+    start = Start(network.parameters.clone(), held) if held is not None else None
     return Job(network, rows, plan, state, Monitor(plan, network), start), whole
+
+
+def _held_back(X: Any, seed: int) -> torch.Tensor:
+    """Rows to prove on that training helps, (n,)."""
+    keys = np.concatenate([content_keys(rows) for _, rows in dense_chunks(X)])
+    return held_back(torch.from_numpy(keys), seed)
 
 
 def _resumed_network(estimator: Any, setting: _Setting) -> Network:

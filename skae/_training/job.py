@@ -12,13 +12,28 @@ from skae._training.monitor import Monitor
 from skae._training.plan import TrainingPlan, TrainState
 
 
+class Start(NamedTuple):
+    """What it takes to prove that training betters PCA.
+
+    Attributes
+    ----------
+    parameters : Tensor of shape (n_parameters,)
+        Those of PCA.
+    held_back : Tensor of shape (n_rows,), bool
+        Rows that a second network is not trained on.
+    """
+
+    parameters: Tensor
+    held_back: Tensor
+
+
 class Job(NamedTuple):
     """One training run: the arguments of :func:`skae._training.loop.train`, and the start.
 
     Attributes
     ----------
-    start : Tensor of shape (n_parameters,) or None
-        The parameters of PCA, if it is to be proven that training betters them.
+    start : Start or None
+        None where nothing is to be proven.
     """
 
     network: Network
@@ -26,7 +41,7 @@ class Job(NamedTuple):
     plan: TrainingPlan
     state: TrainState
     monitor: Monitor
-    start: Tensor | None = None
+    start: Start | None = None
 
 
 def run(job: Job) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from skae._networks.dense import DenseNetwork
 from skae._networks.factory import Network
 from skae._runtime.device import computing
-from skae._runtime.randomness import START_STREAM, generator
+from skae._runtime.randomness import START_STREAM, generator, mix
 from skae._runtime.tuning import (
     CLEAR_GAIN,
     PROOF_ROWS,
@@ -24,26 +24,30 @@ from skae._runtime.tuning import (
     SHARES_KEPT,
 )
 from skae._training.evaluation import row_losses
-from skae._training.feeds import trained_on
 from skae._training.job import Job
 from skae._training.monitor import Monitor
 from skae._training.plan import TrainState
 
 
+def held_back(keys: Tensor, seed: int) -> Tensor:
+    """Which rows are held back, (n,), by the keys of their contents: equal ones together."""
+    distinct, places = torch.unique(mix(keys, seed), return_inverse=True)
+    return places < round(PROOF_SHARE * len(distinct))
+
+
 def unproven(job: Job) -> Job | None:
     """The same run without some of its rows, if it is not clear that training helped."""
-    n, rows = len(job.rows), job.rows
-    n_held_back = round(PROOF_SHARE * n)
-    # Where the user gives rows to judge by, these have judged.
-    judged = rows.validation is not None or rows.noisy is not None
-    if job.start is None or judged or n_held_back == 0 or _gains_clearly(job):
+    rows, start = job.rows, job.start
+    # Where the user gives rows to judge by, or a callback stops the training, these have judged.
+    stopped = len(job.monitor.losses) < job.plan.max_epochs
+    judged = stopped or rows.validation is not None or rows.noisy is not None
+    if start is None or judged or not start.held_back.any() or _gains_clearly(job):
         return None
     network = _copy(job.network)
-    network.parameters.copy_(job.start)
-    plan = dataclasses.replace(
-        job.plan, max_samples=n - n_held_back, places=((job.plan.seeds[0], 0.0),)
-    )
-    return Job(network, job.rows, plan, TrainState(), Monitor(plan, network), job.start)
+    network.parameters.copy_(start.parameters)
+    others = rows.some((~start.held_back).nonzero()[:, 0])
+    plan = dataclasses.replace(job.plan, max_samples=len(others))
+    return Job(network, others, plan, TrainState(), Monitor(plan, network), start)
 
 
 def _gains_clearly(job: Job) -> bool:
@@ -58,10 +62,10 @@ def _gains_clearly(job: Job) -> bool:
 
 def settle(job: Job, second: Job) -> None:
     """Take back what ``second``, trained on some of the rows, does not show to help on others."""
-    n = len(job.rows)
-    trained = trained_on(job.rows, second.plan, n, torch.arange(n))[0]
-    held_back = (~trained).nonzero()[:, 0].to(job.rows.device)
-    losses = {share: _loss(second, share, held_back) for share in SHARES_KEPT}
+    assert job.start is not None
+    some = job.start.held_back.nonzero()[:, 0].to(job.rows.device)
+    judged = second._replace(rows=job.rows)
+    losses = {share: _loss(judged, share, some) for share in SHARES_KEPT}
     _keep_share(job, min(losses, key=losses.__getitem__))
 
 
@@ -86,7 +90,7 @@ def _keep_share(job: Job, share: float) -> None:
         return
     assert isinstance(network, DenseNetwork)
     assert job.start is not None
-    start = DenseNetwork(network.spec, job.start, network.buffers)
+    start = DenseNetwork(network.spec, job.start.parameters, network.buffers)
     for i in (network.spec.depth - 1, 2 * network.spec.depth - 1):
         network.layers[i].weight.mul_(share)
         network.layers[i].bias.sub_(start.layers[i].bias).mul_(share).add_(start.layers[i].bias)

@@ -101,8 +101,9 @@ def test_refit_gives_the_same_bits(kind):
 
 
 def test_other_random_states_give_other_weights():
-    a = clone(KINDS["transformer"]).fit(X)
-    b = clone(KINDS["transformer"]).set_params(random_state=1).fit(X)
+    # Not where nothing but PCA is kept.
+    a = clone(KINDS["transformer"]).set_params(early_stopping=False).fit(X)
+    b = clone(a).set_params(random_state=1).fit(X)
     assert not np.array_equal(a.transform(X), b.transform(X))
 
 
