@@ -320,7 +320,7 @@ class LatentWalkDisplay:
     Parameters
     ----------
     walks : ndarray of shape (n_latents, n_steps, n_features), or images
-        Decoded rows, a walk for each latent.
+        Decoded rows, a walk for each latent. Of a category they hold the probability of each value.
     latents : ndarray of int, shape (n_latents,)
         Which latents they are.
 
@@ -385,7 +385,8 @@ class LatentWalkDisplay:
         starts = np.tile(codes.mean(axis=0), (len(latents), n_steps, 1))
         for walk, latent in zip(starts, latents, strict=True):
             walk[:, latent] += deviation[latent] * np.linspace(-2, 2, n_steps)
-        rows = np.asarray(estimator.inverse_transform(starts.reshape(-1, codes.shape[1])))
+        # As numbers: a frame would get whole ones, and no walk.
+        rows = estimator._model.decode(starts.reshape(-1, codes.shape[1]))
         # Rows of a fit may hold images. Signals are shown as a table is.
         given = estimator._input
         shape = (-1,) if given.image_shape is None or given.is_signal else given.image_shape

@@ -134,6 +134,15 @@ def test_walk_decodes_one_latent_at_a_time(as_rows):
     )
 
 
+def test_walk_of_a_category_is_one_of_probabilities():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"size": X[:, 0], "kind": pandas.Categorical(load_iris().target)})
+    estimator = AutoencoderTransformer(n_components=2, max_epochs=3, random_state=0).fit(frame)
+    walks = LatentWalkDisplay.from_estimator(estimator, frame, n_steps=5).walks
+    assert walks.shape == (2, 5, 4)
+    np.testing.assert_allclose(walks[..., 1:].sum(axis=-1), 1.0, rtol=1e-5)
+
+
 def test_walk_of_a_table_is_a_map_of_its_columns():
     estimator = AutoencoderTransformer(n_components=2, max_epochs=3, random_state=0).fit(X)
     display = LatentWalkDisplay.from_estimator(estimator, X, n_steps=5)

@@ -47,6 +47,11 @@ def normalized_pair(input_shape, n_components):
 
 
 KINDS = {
+    "never observed": (AutoencoderTransformer(**SMALL), np.where(np.arange(6) == 2, np.nan, X)),
+    "never observed by a detector": (
+        AutoencoderAnomalyDetector(**SMALL),
+        np.where(np.arange(6) == 2, np.nan, X),
+    ),
     "transformer": (AutoencoderTransformer(**SMALL), X),
     "denoiser": (DenoisingAutoencoder(**SMALL, noise=("gaussian", "swap"), noise_level=0.1), X),
     "detector": (AutoencoderAnomalyDetector(**SMALL), X),
@@ -140,7 +145,8 @@ def test_feature_names_and_output_container_are_kept(path):
 
 
 def test_warm_start_goes_on_from_a_file(path):
-    constant = {"lr_schedule": "constant", "n_iter_no_change": None}
+    # A start as PCA would be proven on rows held back after three epochs, and again after five.
+    constant = {"lr_schedule": "constant", "n_iter_no_change": None, "init": "random"}
     whole = AutoencoderTransformer(**SMALL | {"max_epochs": 5}, **constant).fit(X)
     first = AutoencoderTransformer(**SMALL | {"max_epochs": 3}, **constant, warm_start=True).fit(X)
     rest = reloaded(first, path).set_params(max_epochs=2).fit(X)

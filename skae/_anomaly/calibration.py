@@ -61,6 +61,9 @@ def calibrated(
 ) -> Calibration:
     """Learn what is usual.
 
+    Each row goes through the networks once. Of images, some are scaled before, to learn what
+    surroundings tell of pixels.
+
     Parameters
     ----------
     model : Model

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-# Rows of the caller's, in which NaN means missing.
-_ROWS = ("_recent",)
+# In rows of the caller's NaN means missing, and in a range that a feature was never observed.
+_WITH_NAN = ("_recent", "scaler.seen")
 
 # Key of the settings in the header's metadata, and of the checksum among them.
 _KEY, _CHECKSUM = "skae", "sha256"
@@ -161,10 +161,10 @@ class Reader:
 
 
 def _check_finite(name: str, array: np.ndarray) -> None:
-    if (
-        array.dtype.kind == "f"
-        and not (np.isfinite(array) | (name in _ROWS) & np.isnan(array)).all()
-    ):
+    if array.dtype.kind != "f":
+        return
+    holds = ~np.isinf(array) if name.endswith(_WITH_NAN) else np.isfinite(array)
+    if not holds.all():
         raise ValueError(f"{name[:80]} holds values that are not finite.")
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from skae._anomaly.images import _energies
 from skae._anomaly.levels import Level
+from skae._anomaly.octaves import energies_of
 
 RNG = np.random.default_rng(0)
 
@@ -37,14 +37,13 @@ def test_scores_stay_the_same_bits_where_all_is_observed():
 
 def test_energies_are_means_of_what_was_observed():
     residuals = torch.randn(50, 1, 64, 1, generator=torch.Generator().manual_seed(0))
-    every = _energies(residuals)
-    for found, expected in zip(
-        _energies(residuals, torch.ones_like(residuals)), every, strict=True
-    ):
+    every = energies_of(residuals)
+    complete = energies_of(residuals, torch.ones_like(residuals))
+    for found, expected in zip(complete, every, strict=True):
         torch.testing.assert_close(found, expected)
     observed = torch.ones_like(residuals)
     observed[:, :, 40:] = 0.0
-    halved = _energies(residuals * observed, observed)
+    halved = energies_of(residuals * observed, observed)
     # What nothing is known of is as the rest is.
     torch.testing.assert_close(halved[0][:, -4:].mean(), halved[0].mean(), rtol=0.1, atol=0.0)
     for found, expected in zip(halved, every, strict=True):

@@ -12,6 +12,7 @@ import skae
 import skae.io
 from skae import (
     AutoencoderAnomalyDetector,
+    AutoencoderImputer,
     AutoencoderTransformer,
     DenoisingAutoencoder,
     VariationalAutoencoder,
@@ -66,6 +67,7 @@ OBJECTS = {
     "of patches": lambda: DenoisingAutoencoder(patch_size=4),
     "VariationalAutoencoder": lambda: VariationalAutoencoder(),
     "AutoencoderAnomalyDetector": lambda: AutoencoderAnomalyDetector(),
+    "AutoencoderImputer": lambda: AutoencoderImputer(),
     "LatentCodec": lambda: LatentCodec(AutoencoderTransformer()),
     "PixelClassifier": lambda: PixelClassifier(DenoisingAutoencoder(patch_size=4)),
     "AutoencoderSearchCV": lambda: AutoencoderSearchCV(
@@ -121,7 +123,7 @@ def _exhausted(result):
     return list(result) if inspect.isgenerator(result) or isinstance(result, map) else result
 
 
-@pytest.mark.parametrize("name", list(OBJECTS)[:7])
+@pytest.mark.parametrize("name", list(OBJECTS)[:8])
 @pytest.mark.parametrize("attribute", ["encoder_", "decoder_", "device_"])
 def test_properties(name, attribute):
     with pytest.raises(NotFittedError):
@@ -144,7 +146,7 @@ def test_displays(draw, make):
         draw(make(), X[:1])
 
 
-@pytest.mark.parametrize("name", list(OBJECTS)[:8])
+@pytest.mark.parametrize("name", list(OBJECTS)[:9])
 def test_files(tmp_path, name):
     with pytest.raises(NotFittedError):
         skae.io.save(OBJECTS[name](), tmp_path / "unfitted.safetensors")

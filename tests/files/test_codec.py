@@ -151,7 +151,7 @@ FORGERIES = {
     "tables of fractions": (put("codec.tables.low", lambda a: a * 1.0), "of shape"),
     "empty table": (put("codec.tables.lengths", lambda a: a * 0), "positive integers"),
     "frequency below zero": (put("codec.tables.frequencies", lambda a: -a), "positive integers"),
-    "far table": (put("codec.tables.low", lambda a: a + 2**62), "positive integers"),
+    "far table": (put("codec.tables.low", lambda a: a + (2**63 - 2**20)), "beyond all"),
     "bits below zero": (put("codec.tables.n_low_bits", lambda a: a - 1), "low bits"),
     "frequencies that add up to more": (put("codec.tables.frequencies", lambda a: a + 1), "add up"),
     "step of zero": (put("codec.grid.steps", lambda a: 0 * a), "positive"),
