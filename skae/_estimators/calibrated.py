@@ -290,10 +290,10 @@ class CalibratedDetector(BaseAutoencoder):
 
 def _labels_of(y: Any) -> np.ndarray | None:
     """Known outliers (-1), normal (1) and unknown rows (0), if that is what y holds."""
-    if y is None or np.ndim(y) != 1:
+    if y is None:
         return None
     labels = np.asarray(y)
-    if labels.dtype.kind not in "if" or not np.isin(labels, (-1, 0, 1)).all():
+    if labels.ndim != 1 or labels.dtype.kind not in "if" or not np.isin(labels, (-1, 0, 1)).all():
         return None
     return labels if (labels == -1).any() else None
 

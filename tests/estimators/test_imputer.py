@@ -22,8 +22,9 @@ SMALL = {"n_components": 3, "max_epochs": 20, "random_state": 0, "device": "cpu"
 
 
 def test_it_fills_in_what_the_denoiser_does():
+    settings = SMALL | {"noise_level": 0.2, "dropout": 0.2}
     imputer, denoiser = (
-        cls(**SMALL).fit(HOLES) for cls in (AutoencoderImputer, DenoisingAutoencoder)
+        cls(**settings).fit(HOLES) for cls in (AutoencoderImputer, DenoisingAutoencoder)
     )
     np.testing.assert_array_equal(imputer.transform(HOLES), denoiser.impute(HOLES))
     np.testing.assert_array_equal(imputer.fit_transform(HOLES), imputer.transform(HOLES))

@@ -44,7 +44,9 @@ def test_rows_of_ones_own_stop_the_training_and_take_none_away():
         X, X_val=RNG.normal(size=(50, 4))
     )
     assert model.n_iter_ < 200
-    plain = AutoencoderTransformer(n_components=2, max_epochs=1, random_state=0).fit(X)
+    plain = AutoencoderTransformer(
+        n_components=2, max_epochs=1, random_state=0, early_stopping=False
+    ).fit(X)
     held = AutoencoderTransformer(n_components=2, max_epochs=1, random_state=0).fit(X, X_val=X)
     np.testing.assert_array_equal(held.transform(X), plain.transform(X))
 

@@ -33,6 +33,7 @@ GRIDS = {
     "activation": ["silu", "tanh"],
     "loss": ["squared_error", "huber", "log_loss"],
     "scaling": ["auto", "minmax", "robust", None],
+    "output_bounds": [None, "nonnegative"],
     "normalization": ["auto", "batch", "layer"],
     "dropout": [0.0, 0.3],
     "weight_decay": [0.0, 0.1],
@@ -67,6 +68,7 @@ GRIDS = {
     "max_samples": [0.5, 40],
     "network": ["mlp"],
     "image_shape": [None],
+    "categorical_features": [None, [4]],
 }
 # Of the transformer every parameter, of the others by default what they have of their own.
 OWN = set(AutoencoderTransformer().get_params())
