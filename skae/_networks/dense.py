@@ -18,11 +18,8 @@ from torch.nn import functional
 
 from skae._networks.activations import ACTIVATIONS
 from skae._networks.latents import halves
-from skae._networks.products import add_product, product
+from skae._networks.products import product_of_rows
 from skae._runtime.randomness import WEIGHTS_STREAM, generator
-
-# Predictions choose how to multiply as if they had this many rows, whatever their number.
-_PREDICTION_ROWS = 1024
 
 NORMALIZATION_EPSILON = 1e-5
 
@@ -354,10 +351,9 @@ class DenseNetwork:
         given = x
         for i in layers:
             layer = self.layers[i]
-            z = torch.empty(*x.shape[:-1], layer.weight.shape[1], dtype=x.dtype, device=x.device)
-            product(layer.bias, x, layer.weight, z, n_rows=_PREDICTION_ROWS)()
+            z = product_of_rows(layer.bias, x, layer.weight)
             if layer.path is not None:
-                add_product(given, layer.path, z, n_rows=_PREDICTION_ROWS)()
+                z += product_of_rows(torch.zeros_like(layer.bias), given, layer.path)
             if self.spec.is_hidden(i):
                 if layer.gain is not None:
                     z = self._normalized(i, z)

@@ -15,12 +15,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 # Bound to its tensors; called for its effect.
 Operation = Callable[[], object]
 
 # With at least this many multiplications, oneDNN was faster in every layout tried.
 _LARGE = 1 << 22
+
+# Predictions choose how to multiply as if they had this many rows, whatever their number.
+_PREDICTION_ROWS = 1024
+
+# Outputs that kernels compute at once, in any of the dtypes.
+_KERNEL_OUTPUTS = 16
 
 
 def _onednn_linear() -> Any:
@@ -45,22 +52,37 @@ def _is_large(x: Tensor, n_out: int, n_rows: int | None = None) -> bool:
     )
 
 
-def product(
-    bias: Tensor, x: Tensor, weight: Tensor, out: Tensor, n_rows: int | None = None
-) -> Operation:
-    """``out = x @ weight.T + bias`` for (K, n, in), (K, out, in) and (K, 1, out).
-
-    If ``n_rows`` is given, the library is chosen for that many rows, so that the
-    choice does not depend on the batch.
-    """
-    if not _is_large(x, weight.shape[1], n_rows):
+def product(bias: Tensor, x: Tensor, weight: Tensor, out: Tensor) -> Operation:
+    """``out = x @ weight.T + bias`` for (K, n, in), (K, out, in) and (K, 1, out)."""
+    if not _is_large(x, weight.shape[1]):
         return partial(torch.baddbmm, bias, x, weight.mT, out=out)
     return _member_by_member(out, x, weight, bias[:, 0])
 
 
-def add_product(x: Tensor, weight: Tensor, out: Tensor, n_rows: int | None = None) -> Operation:
+def product_of_rows(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """``x @ weight.T + bias``, for predictions: a row's result does not depend on the batch.
+
+    The library is the same for any number of rows. MKL rounds by the place of a row, unless
+    outputs fill its kernels and, in float64, inputs are even in number.
+    """
+    n_outputs = weight.shape[1]
+    if _is_large(x, n_outputs, _PREDICTION_ROWS):
+        out = x.new_empty(*x.shape[:2], n_outputs)
+        _member_by_member(out, x, weight, bias[:, 0])()
+        return out
+    missing = -n_outputs % _KERNEL_OUTPUTS
+    odd = x.shape[2] % 2 if x.dtype == torch.float64 else 0
+    if odd:
+        x = functional.pad(x, (0, odd))
+    if missing or odd:
+        bias = functional.pad(bias, (0, missing))
+        weight = functional.pad(weight, (0, odd, 0, missing))
+    return torch.baddbmm(bias, x, weight.mT)[..., :n_outputs].contiguous()
+
+
+def add_product(x: Tensor, weight: Tensor, out: Tensor) -> Operation:
     """``out += x @ weight.T`` for (K, n, in) and (K, out, in)."""
-    if not _is_large(x, weight.shape[1], n_rows):
+    if not _is_large(x, weight.shape[1]):
         return partial(out.baddbmm_, x, weight.mT)
     members = list(zip(out, x, weight, strict=True))
 

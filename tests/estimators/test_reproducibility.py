@@ -172,6 +172,21 @@ def test_row_does_not_depend_on_its_batch(kind):
         np.testing.assert_allclose(backwards[::-1], whole[name], rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.parametrize("init", ["pca", "random"])
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("n_features", [5, 9, 10, 15])
+def test_row_does_not_depend_on_its_place(n_features, precision, init):
+    # Widths at which MKL rounds by the place of a row.
+    rows = np.random.default_rng(0).normal(size=(100, n_features))
+    settings = {"n_components": 3, "hidden_layer_sizes": (16, 8), "max_epochs": 1}
+    model = AutoencoderTransformer(**settings, random_state=0, precision=precision, init=init)
+    for method in (model.fit(rows).transform, model.reconstruct):
+        expected = method(rows)
+        for n in (1, 7, 33, 100):
+            some = np.random.default_rng(n).permutation(100)[:n]
+            np.testing.assert_array_equal(method(rows[some]), expected[some])
+
+
 def test_row_does_not_depend_on_its_batch_in_large_layers(monkeypatch):
     estimator = AutoencoderTransformer(**LARGE).fit(WIDE)
     whole = outputs(estimator, WIDE)
