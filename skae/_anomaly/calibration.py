@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skae._anomaly.images import ImageCalibration, ImageScorer
+from skae._anomaly.images import ImageCalibration, ImageScorer, filled
 from skae._anomaly.maps import loss_maps
 from skae._anomaly.rows import RowCalibration, Scorer
 from skae._anomaly.seen import Seen, evened, keys_of
@@ -145,8 +145,7 @@ def _some_images(model: Model, X: Any, shape: tuple[int, ...]) -> Tensor:
     """Some of the images, spread over all, (n, channels, height, width)."""
     n_some = max(1, min(_RINGED_IMAGES, _RINGED_VALUES // X.shape[1]))
     places = np.unique(np.linspace(0, X.shape[0] - 1, n_some).astype(int))
-    parts = [model.coded(batch).originals for batch in model.batches(X[places])]
-    return torch.cat(parts).unflatten(1, (shape[0], shape[1], -1)).permute(0, 3, 1, 2)
+    return torch.cat([filled(model.coded(batch), shape) for batch in model.batches(X[places])])
 
 
 class _Collector(Protocol):

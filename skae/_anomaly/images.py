@@ -35,6 +35,7 @@ from skae._anomaly.surroundings import Surroundings, ring_energies, ringed_sizes
 from skae._anomaly.thresholds import MAD_TO_DEVIATION, median_deviation, weighted_quantile
 from skae._data.spec import shorter_side
 from skae._model.model import Coded
+from skae._networks.holes import fill_holes
 from skae._runtime.device import computing
 from skae._runtime.tuning import (
     FARTHEST_LATENT,
@@ -174,12 +175,18 @@ class ImageScorer:
 
     def outlyingness(self, coded: Coded) -> Tensor:
         """How far out images are, (n,): about zero for a typical one, NaN for one of no pixels."""
-        return coded.judged(self.maps(coded).flatten(1).amax(1).double())
+        peaks = self.level.standardized(_peaks(*self._squares(coded)), coded.share)
+        return coded.judged(peaks.double())
 
     def maps(self, coded: Coded) -> Tensor:
         """Outlyingness of every pixel, (n, height, width)."""
+        maps = _map(*self._squares(coded), self._smooth_squares(coded))
+        return self.level.standardized(maps, coded.share)
+
+    def _squares(self, coded: Coded) -> tuple[Tensor, Tensor]:
+        """Sums of squares (n, height, width), and how far out the images are as rows, (n,)."""
         pairs = _by_member(coded, self.image_shape)
-        rings = ring_energies(_channels_first(coded.originals, self.image_shape), self.surroundings)
+        rings = ring_energies(filled(coded, self.image_shape), self.surroundings)
         known = [None] * len(pairs) if coded.calibrated is None else list(coded.calibrated)
         by_member = [
             member.excess(latents, [*energies, *rings], own)
@@ -189,9 +196,7 @@ class ImageScorer:
         missing = self.texture.missing(_own_energies(coded, self.image_shape))
         of_rows = torch.maximum(self.rows.far_out(coded).to(missing), missing)
         residuals, surroundings = _mean_squares(excess, self.image_shape)
-        total = residuals + self.surroundings_weight * surroundings
-        maps = _map(total, of_rows, self._smooth_squares(coded))
-        return self.level.standardized(maps, coded.share)
+        return residuals + self.surroundings_weight * surroundings, of_rows
 
     def _smooth_squares(self, coded: Coded) -> Tensor:
         """Squared residuals around each pixel, (n, height, width)."""
@@ -214,6 +219,15 @@ class ImageScorer:
         parts = (squares * maps.clamp(min=0.0)[..., None]).flatten(1)
         shares = parts / parts.sum(1, keepdim=True).clamp(min=1e-300)
         return shares * total[:, None]
+
+
+def filled(coded: Coded, shape: tuple[int, ...]) -> Tensor:
+    """Images (n, channels, height, width) whose missing pixels go on from those beside them."""
+    images, observed = _channels_first(coded.originals, shape), coded.batch.observed
+    if observed is None:
+        return images
+    missing = ~_channels_first(observed.cpu(), shape)
+    return fill_holes(images.masked_fill(missing, torch.nan))[0]
 
 
 def most_images(n_features: int, n_members: int) -> int:
@@ -257,7 +271,7 @@ class ImageCalibration:
             shape = len(self._weights), *coded_images.shape[1:]
             self._coded = np.empty(shape, dtype=np.float32)
         self._coded[part] = coded_images.numpy()
-        rings = ring_energies(_channels_first(coded.originals, self._shape), self._surroundings)
+        rings = ring_energies(filled(coded, self._shape), self._surroundings)
         self._rings.append(torch.cat(rings, 1))
         self._own.append(_own_energies(coded, self._shape))
 

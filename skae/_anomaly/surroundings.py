@@ -65,20 +65,20 @@ class Surroundings(NamedTuple):
     unit: float
     errors: np.ndarray
 
-    def energies(self, image: Tensor) -> Tensor:
-        """Squared errors over what is expected, (1, 1, h, w), of an image (1, channels, ., .)."""
-        blocks, ring = _blocks(image), _in_ring(image.shape[1])
+    def energies(self, images: Tensor) -> Tensor:
+        """Squared errors over what is expected, (n, 1, h, w), of images (n, channels, ., .)."""
+        blocks, ring = _blocks(images), _in_ring(images.shape[1])
         given = self._features(blocks[:, ring])
-        expected = _ring_means(blocks[:, ring], image.shape[1])
+        expected = _ring_means(blocks[:, ring], images.shape[1])
         errors = blocks[:, ~ring] - expected - given @ torch.from_numpy(self.pixels)
         usual = (given @ torch.from_numpy(self.errors)).exp()
-        height, width = (-(-length // _STRIDE) for length in image.shape[2:])
-        return (self._in_units(errors) / usual).view(1, 1, height, width)
+        height, width = (-(-length // _STRIDE) for length in images.shape[2:])
+        return (self._in_units(errors) / usual).view(-1, 1, height, width)
 
     def _features(self, rings: Tensor) -> Tensor:
         scores = (rings - torch.from_numpy(self.center)) @ torch.from_numpy(self.axes)
         hidden = scores @ torch.from_numpy(self.directions) + torch.from_numpy(self.shifts)
-        return torch.cat([hidden.tanh(), scores, scores.new_ones(len(scores), 1)], 1)
+        return torch.cat([hidden.tanh(), scores, scores.new_ones(scores.shape[0], 1)], 1)
 
     def _in_units(self, errors: Tensor) -> Tensor:
         # A perfect forecast is not infinitely good.
@@ -135,21 +135,23 @@ def learned_surroundings(images: Tensor, seed: int) -> list[Surroundings]:
 
 def ring_energies(images: Tensor, surroundings: list[Surroundings]) -> list[Tensor]:
     """Energies (n, h * w) of images (n, channels, height, width), octave by octave."""
-    # One image at a time: the bits of products may depend on how many rows there are.
+    # One image at a time: the bits of products may depend on how many rows there are. A graph
+    # is for any number.
+    parts = (images,) if torch.compiler.is_exporting() else images.split(1)
     with computing(images.device, flops=0.0):
         by_image = [
             [
                 blurred(one.energies(level)).flatten(1)
-                for one, level in zip(surroundings, ringed_octaves(image[None]), strict=True)
+                for one, level in zip(surroundings, ringed_octaves(part), strict=True)
             ]
-            for image in images
+            for part in parts
         ]
     return [torch.cat(octave).clamp(max=1e30) for octave in zip(*by_image, strict=True)]
 
 
-def ringed_octaves(image: Tensor) -> list[Tensor]:
-    """The image and its halves that are large enough for rings, the first in any case."""
-    levels = [image.clamp(-_FARTHEST, _FARTHEST)]
+def ringed_octaves(images: Tensor) -> list[Tensor]:
+    """The images and their halves that are large enough for rings, the first in any case."""
+    levels = [images.clamp(-_FARTHEST, _FARTHEST)]
     while min(levels[-1].shape[2:]) >= 2 * SMALLEST_RINGED_OCTAVE:
         levels.append(halved(blurred(levels[-1])))
     return levels
@@ -164,13 +166,13 @@ def ringed_sizes(shape: tuple[int, ...]) -> list[tuple[int, int]]:
     return sizes[:n]
 
 
-def _blocks(image: Tensor) -> Tensor:
+def _blocks(images: Tensor) -> Tensor:
     """Blocks with their rings, (n_blocks, channels * side * side), one for every 2 x 2 pixels."""
-    height, width = image.shape[2:]
+    height, width = images.shape[2:]
     before = (RING_SIDE - _STRIDE) // 2
     padding = (before, before + width % _STRIDE, before, before + height % _STRIDE)
-    wide = functional.pad(image, padding, mode="replicate")
-    return functional.unfold(wide, RING_SIDE, stride=_STRIDE)[0].T
+    wide = functional.pad(images, padding, mode="replicate")
+    return functional.unfold(wide, RING_SIDE, stride=_STRIDE).transpose(1, 2).flatten(0, 1)
 
 
 def _in_ring(n_channels: int) -> Tensor:

@@ -34,6 +34,7 @@ from skae._runtime.tuning import (
     IMAGE_DETECTOR_EPOCHS,
     MEMBER_ROWS,
     MEMBER_SHARE,
+    MEMBER_SHARE_OF_IMAGES,
     MEMBER_SHARE_OF_MANY,
     ROWS_FOR_ALL_MEMBERS,
 )
@@ -138,7 +139,10 @@ class CalibratedDetector(BaseAutoencoder):
     def _member_share(self) -> float:
         """So large that every row is still left out by one of several members."""
         n_members = self._n_members()
-        return min(MEMBER_SHARE, 1.0 - 1.0 / n_members) if n_members > 1 else MEMBER_SHARE
+        if n_members > 1:
+            return min(MEMBER_SHARE, 1.0 - 1.0 / n_members)
+        # What is usual at each place takes many held-out images to know.
+        return MEMBER_SHARE_OF_IMAGES if self._is_of_places() else MEMBER_SHARE
 
     def _is_of_places(self) -> bool:
         """Whether images are scored by their most unusual place."""

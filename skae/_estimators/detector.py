@@ -54,9 +54,9 @@ class AutoencoderAnomalyDetector(OutlierMixin, ImageDetection):
         one, which only trains one.
     max_samples : int, float or "auto", default="auto"
         Rows, or their share, that each of them is trained on, such that others are left out by
-        each. "auto" is 75 %, of a table at most 1,024 or a tenth where that is more; and all of up
-        to 64 rows, unless there are 1.5 times as many columns. Rows that are left out calibrate
-        scores and threshold.
+        each. "auto" is 75 %, of a table at most 1,024 or a tenth where that is more; 80 % for a
+        single one, half of images; and all of up to 64 rows, unless there are 1.5 times as many
+        columns. Rows that are left out calibrate scores and threshold.
     n_components : int or "auto", default="auto"
         Number of latents. "auto" is half of the features, at most 32; for images with
         ``anomaly_score="auto"`` the root of the number of values where that is more, at most 64.
