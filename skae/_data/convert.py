@@ -193,10 +193,10 @@ def dense_chunks(X: Any, length: int | None = None) -> Iterator[tuple[slice, np.
 
 
 def weighted_chunks(
-    X: Any, weights: np.ndarray | None
+    X: Any, weights: np.ndarray | None, length: int | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     """Consecutive rows as dense arrays, with their weights."""
-    for part, rows in dense_chunks(X):
+    for part, rows in dense_chunks(X, length):
         yield rows, None if weights is None else weights[part]
 
 

@@ -35,13 +35,22 @@ from skae._data.streamed import (
 from skae._data.types import FloatArray, MatrixLike
 from skae._model.model import Model
 from skae._networks.conv import BUILDERS
-from skae._networks.dense import DenseNetwork
+from skae._networks.dense import DenseNetwork, DenseSpec
 from skae._networks.factory import Network, Spec, as_dtype, copied, differences, initialize
+from skae._networks.fronted import FrontedNetwork
 from skae._networks.principal import start_as_pca, start_as_shares
-from skae._networks.scattered import Front, ScatteredNetwork
+from skae._networks.scattered import Front
+from skae._networks.subspace import Projection, SubspaceNetwork, SubspaceSpec
 from skae._runtime.device import computing, resolve_device, resolve_precision, trains_exactly
 from skae._runtime.randomness import FRONT_STREAM, SCALING_STREAM, START_STREAM
-from skae._runtime.tuning import FAR_MARGIN, FENCE_ROWS, START_ROWS
+from skae._runtime.tuning import (
+    FAR_MARGIN,
+    FENCE_ROWS,
+    START_ROWS,
+    WIDE_FEATURES,
+    ZERO_ROWS,
+    ZERO_SHARE,
+)
 from skae._training.feeds import trained_on
 from skae._training.job import Job, Start
 from skae._training.monitor import Monitor
@@ -53,6 +62,9 @@ _OF_ANY_LEVEL = ("unet", "unet1d")
 
 # Networks whose rows are scaled as pixels, alike in all places.
 _OF_PIXELS = {*BUILDERS, "scattering"}
+
+# Numbers of wide rows that are dense at once: many rows for each pass over all axes.
+_BLOCK_VALUES = 1 << 24
 
 # Numbers in the coefficients from which a front learns its subspace, about.
 _FRONT_VALUES = 1 << 25
@@ -138,7 +150,7 @@ def prepare(
             f"that was fitted; or fit anew, with warm_start=False."
         )
     rows, weights = estimator._training_rows(X, sample_weight, reset=not resume)
-    setting = _resolved(estimator, rows, one_pass)
+    setting = _resolved(estimator, rows, resume, one_pass)
     scaler = _fitted_scaler(estimator, rows, weights, setting.plan, resume)
     noisy = None
     if X_noisy is not None:
@@ -164,7 +176,7 @@ def _beside(network: Network, X: Any, scaler: Scaler) -> Rows:
 
 def _as_trained(network: Network, X: Any, weights: Any, scaler: Scaler) -> tuple[Any, Any, Scaler]:
     """Rows and their scaling, as what is trained gets them: behind a front, if there is one."""
-    if not isinstance(network, ScatteredNetwork):
+    if not isinstance(network, FrontedNetwork):
         return X, weights, scaler
     like, flops = network.parameters, float(network.front.flops)
     rows = ProjectedRows(X, scaler, network.front, network.spec.n_features, like, flops)
@@ -179,11 +191,13 @@ def _check_size_is_known(estimator: Any) -> None:
         )
 
 
-def _resolved(estimator: Any, X: Any, one_pass: bool) -> _Setting:
+def _resolved(estimator: Any, X: Any, resume: bool, one_pass: bool) -> _Setting:
     n_rows, n_features = X.shape
     device = resolve_device(estimator.device)
     dtype, product_dtype = resolve_precision(estimator.precision, device)
     spec = estimator._network_spec(n_features)
+    if isinstance(spec, SubspaceSpec) and not _may_narrow(estimator, X, resume, one_pass):
+        spec = _of_all_features(estimator, spec)
     starts_as_pca = estimator._starts_as_pca(spec)
     if starts_as_pca:
         spec = dataclasses.replace(spec, linear_path=True)
@@ -197,6 +211,22 @@ def _resolved(estimator: Any, X: Any, one_pass: bool) -> _Setting:
     # Whether to prove, on rows held back, that training betters PCA.
     proves = starts_as_pca and not one_pass and _may_be_proven(estimator, plan, X)
     return _Setting(spec, plan, device, dtype, train_dtype, starts_as_pca, proves)
+
+
+def _may_narrow(estimator: Any, X: Any, resume: bool, one_pass: bool) -> bool:
+    """Whether a subspace can be told from the rows: they are here, and no stream begins."""
+    if resume:
+        return isinstance(estimator._model.network.spec, SubspaceSpec)
+    return not one_pass and local(X) is X
+
+
+def _of_all_features(estimator: Any, spec: SubspaceSpec) -> DenseSpec:
+    """The architecture without a subspace."""
+    settings = {field.name: getattr(spec, field.name) for field in dataclasses.fields(DenseSpec)}
+    settings["n_features"] = spec.n_given
+    if isinstance(estimator.hidden_layer_sizes, str):
+        settings["hidden_layer_sizes"] = estimator._autos().layers(spec.n_given)
+    return DenseSpec(**settings)
 
 
 def _may_be_proven(estimator: Any, plan: TrainingPlan, X: Any) -> bool:
@@ -242,6 +272,8 @@ def _output_bounds(estimator: Any, n_features: int) -> np.ndarray | None:
 
 def _new_scaler(estimator: Any, X: Any, weights: FloatArray | None, plan: TrainingPlan) -> Scaler:
     scaling = estimator.scaling
+    if scaling == "auto" and X.shape[1] >= WIDE_FEATURES and _is_mostly_zero(X, plan):
+        scaling = "common"
     if needs_all_rows(scaling):
         X, weights = scaling_sample(X, weights, plan.block_length, plan.seeds[0])
     chunks = functools.partial(weighted_chunks, local(X), local(weights))
@@ -257,6 +289,13 @@ def _new_scaler(estimator: Any, X: Any, weights: FloatArray | None, plan: Traini
         n_channels = given.network_shape[0]
         return fit_pixel_scaler(scaling, chunks, bounded, n_channels, communicator)
     return fit_scaler(scaling, chunks, bounded, autos.scaling, autos.limited, communicator, fences)
+
+
+def _is_mostly_zero(X: Any, plan: TrainingPlan) -> bool:
+    """Whether rows are counts of words, or the like: rare features must not be blown up."""
+    place = plan.block_length, plan.seeds[0], SCALING_STREAM
+    some, _ = sampled(X, None, ZERO_ROWS, *place)
+    return bool((dense_rows(some, slice(None)) == 0).mean() >= ZERO_SHARE)
 
 
 def _mixed_scaler(estimator: Any, chunks: Chunks, fences: np.ndarray | None) -> Scaler:
@@ -302,13 +341,15 @@ def _built(
         else:
             network, state = initialize(setting.spec, plan.seeds, dtype, device), TrainState()
     whole = network
-    if isinstance(whole, ScatteredNetwork):
+    if isinstance(whole, FrontedNetwork):
         if local(X) is not X:
             raise ValueError(
                 "network='scattering' learns its subspaces from rows of one process, but X has "
                 "rows of several. Pass network='conv', or fit on some of the rows in one process."
             )
-        if not resume:
+        if not resume and isinstance(whole, SubspaceNetwork):
+            _fit_subspace(whole.front, X, weights, scaler, plan)
+        elif not resume:
             _fit_front(whole.front, X, weights, scaler, plan)
         network = whole.dense
     X, weights, scaler = _as_trained(whole, X, weights, scaler)
@@ -353,6 +394,22 @@ def _fit_front(
     rows = load_rows(some, own, scaler, front.center.dtype, front.center.device, False)
     with computing(front.center.device, float(front.flops * len(rows))):
         front.fit(rows.values, rows.weights, plan.seeds[0])
+
+
+def _fit_subspace(
+    projection: Projection, X: Any, weights: FloatArray | None, scaler: Scaler, plan: TrainingPlan
+) -> None:
+    """Let wide rows tell their principal axes, block by block."""
+    length = max(1, _BLOCK_VALUES // X.shape[1])
+
+    def blocks() -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+        for rows, own in weighted_chunks(X, weights, length):
+            scaled = torch.empty(rows.shape)
+            scaler.transform(rows, scaled.numpy())
+            yield scaled.nan_to_num_(0.0), None if own is None else torch.as_tensor(own)
+
+    with computing(torch.device("cpu"), float(projection.flops * X.shape[0])):
+        projection.fit(blocks, plan.seeds[0])
 
 
 def _start_as_pca(

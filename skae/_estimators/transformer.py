@@ -448,6 +448,9 @@ class AutoencoderTransformer(LatentAutoencoder):
         # As PCA does, it follows new rows far; who repairs rows is more careful.
         return super()._autos()._replace(margin=FAR_MARGIN, usual=USUAL_UNITS)
 
+    def _narrows(self) -> bool:
+        return self.loss == "squared_error"
+
     def _n_latents(self, n_features: int) -> int:
         if not isinstance(self.n_components, (str, Integral)):
             return auto.most_components(n_features)

@@ -31,6 +31,7 @@ from skae._networks.dense import DenseSpec
 from skae._networks.factory import initialize, state_shapes
 from skae._networks.modules import ModuleNetwork, ModuleSpec
 from skae._networks.scattered import ScatteredSpec, n_axes
+from skae._networks.subspace import SubspaceSpec
 from skae._runtime.tuning import BLOCK_SIDE, RING_SIDE
 from skae._training.losses import LOSSES
 
@@ -65,7 +66,7 @@ class _Parameter(TypedDict):
 class StoredModel(TypedDict):
     """What a ``Model`` pickles, and the layout of the user's modules."""
 
-    spec: ScatteredSpec | DenseSpec | _Modules
+    spec: ScatteredSpec | SubspaceSpec | DenseSpec | _Modules
     scaler: AffineScaler
     loss: str
     n_features: int
@@ -195,6 +196,7 @@ def _check_input(given: InputSpec, model: dict[str, Any], table: Table) -> None:
     spec = model["spec"]
     of_rows = isinstance(spec, DenseSpec) and not isinstance(spec, ScatteredSpec)
     takes: Any = spec.n_features if of_rows else spec.input_shape
+    takes = spec.n_given if isinstance(spec, SubspaceSpec) else takes
     gets = n_features if of_rows else given.network_shape
     must(takes == gets, f"the network takes {takes}, but rows are of {gets}")
     if isinstance(spec, ScatteredSpec):

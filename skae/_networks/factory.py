@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from skae._networks.conv import ImageBuilder, UnetBuilder
 from skae._networks.dense import DenseNetwork, DenseSpec, n_buffers, n_parameters
 from skae._networks.dense_step import DenseStep
+from skae._networks.fronted import FrontedNetwork
 from skae._networks.modules import ModuleNetwork, ModuleSpec, ModuleStep
 from skae._networks.scattered import ScatteredNetwork, ScatteredSpec, front_shapes
+from skae._networks.subspace import SubspaceNetwork, SubspaceSpec, subspace_shapes
 from skae._runtime.randomness import WEIGHTS_STREAM, generator, isolated_globals
 
 # Arrays of NumPy, by name.
@@ -44,6 +46,8 @@ def state_shapes(spec: Spec) -> dict[str, tuple[int, ...]]:
     """
     if isinstance(spec, DenseSpec):
         shapes = {"parameters": (n_parameters(spec),), "buffers": (n_buffers(spec),)}
+        if isinstance(spec, SubspaceSpec):
+            return shapes | subspace_shapes(spec)
         return shapes | (front_shapes(spec) if isinstance(spec, ScatteredSpec) else {})
     if not isinstance(spec.builder, ImageBuilder):
         network = initialize(spec, (0,), torch.float32, torch.device("cpu"))
@@ -86,12 +90,14 @@ def restore(
 def _dense(spec: DenseSpec, parameters: Tensor, buffers: Tensor) -> DenseNetwork:
     if isinstance(spec, ScatteredSpec):
         return ScatteredNetwork(spec, parameters, buffers)
+    if isinstance(spec, SubspaceSpec):
+        return SubspaceNetwork(spec, parameters, buffers)
     return DenseNetwork(spec, parameters, buffers)
 
 
 def trained_part(network: Network) -> Network:
     """What training sees of a network, behind a front that is fixed."""
-    return network.dense if isinstance(network, ScatteredNetwork) else network
+    return network.dense if isinstance(network, FrontedNetwork) else network
 
 
 def copied(

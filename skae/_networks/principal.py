@@ -6,6 +6,7 @@ does before it has learned anything, and its training need not keep what PCA kno
 it ends at a lower error, after fewer epochs (docs/defaults.md).
 """
 
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,9 @@ from skae._networks.dense import DenseNetwork, DenseSpec
 from skae._runtime.device import computing
 from skae._runtime.randomness import WEIGHTS_STREAM, generator
 from skae._runtime.tuning import DAMPED_SHARE, LEAST_SHARE, UNITS_BESIDE_PCA
+
+# Passes over rows that come in blocks, before the axes are read off.
+_PASSES = 3
 
 # Features up to which all eigenvectors are computed.
 _FEW_FEATURES = 256
@@ -72,6 +76,42 @@ def _leading(centered: Tensor, n_axes: int, seed: int) -> tuple[Tensor, Tensor]:
     with computing(basis.device, 0.0):
         _, deviations, axes = torch.linalg.svd(found, full_matrices=False)
     return (deviations**2)[:n_axes], (axes @ basis.T)[:n_axes]
+
+
+def axes_of_blocks(
+    blocks: Callable[[], Iterable[tuple[Tensor, Tensor | None]]],
+    n_axes: int,
+    n_features: int,
+    seed: int,
+) -> PrincipalAxes:
+    """Leading principal axes of rows that come in blocks, with weights, as often as asked for.
+
+    By subspace iteration, as in :func:`principal_axes`; each one is a pass over the blocks.
+    """
+    rng, width = generator(seed, WEIGHTS_STREAM), min(n_axes + 10, n_features)
+    basis = torch.randn(n_features, width, generator=rng, dtype=torch.float32)
+    mean = torch.zeros(n_features)
+    for _ in range(_PASSES):
+        count, sums, products = 0.0, torch.zeros(n_features), torch.zeros(n_features, width)
+        for x, weights in blocks():
+            w = x.new_ones(len(x)) if weights is None else weights.to(x)
+            count += float(w.sum())
+            sums += w @ x
+            products.addmm_(x.T, (x @ basis) * w[:, None])
+        mean = sums / count
+        with computing(basis.device, 0.0):
+            basis = torch.linalg.qr(products / count - mean[:, None] * (mean @ basis)).Q
+    covariance = torch.zeros(width, width, dtype=torch.float64)
+    for x, weights in blocks():
+        scores = ((x - mean) @ basis).double()
+        scores *= 1.0 if weights is None else weights.to(scores)[:, None].sqrt()
+        covariance += scores.T @ scores
+    with computing(basis.device, 0.0):
+        variances, columns = torch.linalg.eigh(covariance / count)
+    variances, columns = variances.flip(0)[:n_axes], columns.flip(1)[:, :n_axes]
+    kept = variances > 1e-7 * variances[0].clamp(min=1e-30)
+    axes = columns[:, kept].T.float() @ basis.T
+    return PrincipalAxes(mean, axes, variances[kept].sqrt())
 
 
 def start_as_pca(network: DenseNetwork, x: Tensor, weights: Tensor, seeds: tuple[int, ...]) -> None:

@@ -6,7 +6,6 @@ the coordinates. It is trained on them as on any rows, so that the front runs on
 and not in each epoch; and what it rebuilds of the pixels' coordinates is an image again.
 """
 
-import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from skae._networks import scattering
-from skae._networks.dense import DenseNetwork, DenseSpec
+from skae._networks.dense import DenseSpec
+from skae._networks.fronted import FrontedNetwork
 from skae._networks.holes import fill_holes
 from skae._networks.principal import PrincipalAxes, principal_axes
 from skae._networks.scattering import Scattering
@@ -220,61 +220,23 @@ class Pixels(nn.Module):
         return coordinates[..., -len(self.axes) :] / lengths @ self.axes + self.center
 
 
-class ScatteredNetwork(DenseNetwork):
+class ScatteredNetwork(FrontedNetwork):
     """A dense autoencoder of coordinates, as one of images.
 
     Attributes
     ----------
     front : Front
-    pixels : Pixels
-    dense : DenseNetwork
-        The network of coordinates alone, which is trained; its weights are the same memory.
+    back : Pixels
     """
 
     spec: ScatteredSpec
     # Value of missing pixels in the network's input: the front fills them in.
     missing = math.nan
 
-    def __init__(self, spec: ScatteredSpec, parameters: Tensor, buffers: Tensor):
-        super().__init__(spec, parameters, buffers)
-        self.front = Front(spec, parameters.dtype, parameters.device)
-        self.pixels = Pixels(self.front)
-        self.dense = DenseNetwork(spec, parameters, buffers)
-
-    @property
-    def flops(self) -> int:
-        return super().flops + self.front.flops
+    def _ends(self) -> tuple[nn.Module, nn.Module]:
+        front = Front(self.spec, self.parameters.dtype, self.parameters.device)
+        return front, Pixels(front)
 
     @property
     def row_width(self) -> int:
         return max(super().row_width, _MAPS * self.spec.n_pixels)
-
-    def state(self) -> dict[str, Tensor]:
-        return super().state() | {
-            name: getattr(self.front, name) for name in front_shapes(self.spec)
-        }
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        for name, value in self.state().items():
-            value.copy_(state[name])
-
-    def truncated(self, n_latents: int) -> "ScatteredNetwork":
-        smaller = self.dense.truncated(n_latents)
-        spec = dataclasses.replace(self.spec, n_components=smaller.spec.n_components)
-        network = ScatteredNetwork(spec, smaller.parameters, smaller.buffers)
-        network.front.load_state_dict(self.front.state_dict())
-        return network
-
-    def encode(self, x: Tensor) -> Tensor:
-        """Latents (1, n, n_latents) of scaled rows (n, n_pixels)."""
-        return super().encode(self.front(x))
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Scaled rows (1, n, n_pixels) of latents."""
-        return self.pixels(super().decode(z))
-
-    def modules(self, member: int = 0) -> tuple[nn.Sequential, nn.Sequential]:
-        """Encoder of scaled rows and decoder as torch modules."""
-        encoder, decoder = super().modules(member)
-        pair = nn.Sequential(self.front, *encoder), nn.Sequential(*decoder, self.pixels)
-        return pair[0].eval(), pair[1].eval()

@@ -45,6 +45,10 @@ SCATTERING_WHITENING, PIXEL_SHARE = 0.5, 0.03
 # Categories: logits that networks start from.
 LEAST_SHARE, DAMPED_SHARE = 1e-4, 0.1
 
+# Wide rows: features from which networks work in a subspace, and its axes.
+WIDE_FEATURES, SUBSPACE_AXES = 4096, 256
+ZERO_ROWS, ZERO_SHARE = 256, 0.9
+
 # Scaling: most values that a flag, a count or a grade takes; least spread of a feature.
 FEW_VALUES = 32
 CONSTANT_SHARE = 1e-6

@@ -1,0 +1,128 @@
+"""Networks of wide rows work in their principal subspace."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.decomposition import PCA, TruncatedSVD
+
+from skae import AutoencoderTransformer, io
+from skae._networks.principal import axes_of_blocks, principal_axes
+from skae._networks.subspace import SubspaceNetwork
+from skae._runtime.tuning import SUBSPACE_AXES, WIDE_FEATURES
+
+WIDTH = WIDE_FEATURES + 100
+SMALL = {"n_components": 4, "max_epochs": 3, "random_state": 0}
+
+
+def _low_rank(n, noise=0.1, seed=0):
+    rng = np.random.default_rng(seed)
+    loadings = np.random.default_rng(9).normal(size=(6, WIDTH))
+    return rng.normal(size=(n, 6)) @ loadings + noise * rng.normal(size=(n, WIDTH)) + 3.0
+
+
+X, NEW = _low_rank(60), _low_rank(20, seed=1)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return AutoencoderTransformer(**SMALL).fit(X)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_axes_of_blocks_are_those_of_all_rows(weighted):
+    rng = np.random.default_rng(0)
+    x = torch.from_numpy(rng.normal(size=(300, 40)) * np.geomspace(5, 0.1, 40) + 2.0).float()
+    w = torch.from_numpy(rng.uniform(0.5, 2, size=300)).float() if weighted else None
+
+    def blocks():
+        for part in (slice(0, 100), slice(100, 130), slice(130, 300)):
+            yield x[part], None if w is None else w[part]
+
+    found = axes_of_blocks(blocks, 4, 40, 0)
+    expected = principal_axes(x.clone(), w, 4, 0)
+    torch.testing.assert_close(found.mean, expected.mean.float(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        found.deviations.float(), expected.deviations.float(), rtol=1e-3, atol=1e-3
+    )
+    overlaps = (found.axes.float() @ expected.axes.float().T).abs().diagonal()
+    assert overlaps.min() > 0.98
+
+
+def test_wide_rows_are_rebuilt_as_pca_does_or_better(fitted):
+    network = fitted._model.network
+    assert isinstance(network, SubspaceNetwork)
+    assert network.spec.widths[0] == SUBSPACE_AXES
+    pca = PCA(4, random_state=0).fit(X)
+    best = ((pca.inverse_transform(pca.transform(NEW)) - NEW) ** 2).mean()
+    assert ((fitted.reconstruct(NEW) - NEW) ** 2).mean() <= 1.02 * best
+    assert fitted.n_features_in_ == WIDTH
+    assert fitted.inverse_transform(fitted.transform(NEW)).shape == NEW.shape
+
+
+def test_what_lies_outside_of_the_subspace_counts_in_scores(fitted):
+    odd = NEW.copy()
+    direction = np.random.default_rng(5).normal(size=WIDTH)
+    odd[0] += 2.0 * direction
+    usual, found = fitted.score_samples(NEW), fitted.score_samples(odd)
+    np.testing.assert_array_equal(found[1:], usual[1:])
+    assert found[0] < usual[0] - 0.1
+
+
+def test_pickles_and_files_hold_the_subspace(fitted, tmp_path):
+    expected = fitted.reconstruct(NEW)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).reconstruct(NEW), expected)
+    io.save(fitted, tmp_path / "model")
+    np.testing.assert_array_equal(io.load(tmp_path / "model").reconstruct(NEW), expected)
+
+
+def test_sparse_rows_equal_dense_ones():
+    counts = np.random.default_rng(0).poisson(0.02, size=(80, WIDTH)).astype(np.float64)
+    one = AutoencoderTransformer(**SMALL).fit(counts)
+    other = AutoencoderTransformer(**SMALL).fit(sparse.csr_array(counts))
+    np.testing.assert_array_equal(one.transform(counts), other.transform(sparse.csr_array(counts)))
+    assert one._model.scaler.name == "common"  # Nine tenths are zero.
+
+
+def test_words_come_back_at_least_as_by_a_truncated_svd():
+    rng = np.random.default_rng(0)
+    topics = rng.dirichlet(np.full(WIDTH, 0.02), size=8)
+    mixtures = rng.dirichlet(np.full(8, 0.2), size=260)
+    words = np.sqrt(rng.poisson(60 * mixtures @ topics))
+    words, held_out = sparse.csr_array(words[:200]), words[200:]
+
+    def cosine(rebuilt):
+        products = (rebuilt * held_out).sum(1)
+        norms = np.linalg.norm(rebuilt, axis=1) * np.linalg.norm(held_out, axis=1)
+        return (products / norms).mean()
+
+    svd = TruncatedSVD(8, random_state=0).fit(words)
+    own = AutoencoderTransformer(n_components=8, random_state=0).fit(words)
+    assert cosine(own.reconstruct(held_out)) >= cosine(
+        svd.inverse_transform(svd.transform(held_out))
+    )
+
+
+def test_training_goes_on_in_the_subspace_and_a_stream_begins_without_one(fitted):
+    more = pickle.loads(pickle.dumps(fitted)).partial_fit(X)
+    assert isinstance(more._model.network, SubspaceNetwork)
+    assert len(more.loss_curve_) == 4
+    stream = clone(fitted).partial_fit(X[:30]).partial_fit(X[30:])
+    assert not isinstance(stream._model.network, SubspaceNetwork)
+
+
+def test_ordered_latents_are_cut_off(fitted):
+    ordered = AutoencoderTransformer(ordered=True, **SMALL).fit(X)
+    smaller = ordered.truncate(2)
+    np.testing.assert_array_equal(smaller.transform(NEW), ordered.transform(NEW)[:, :2])
+    assert smaller.reconstruct(NEW).shape == NEW.shape
+
+
+@pytest.mark.parametrize("changes", [{"loss": "huber"}, {"hidden_layer_sizes": (8,)}], ids=str)
+def test_other_settings_learn(changes):
+    model = AutoencoderTransformer(**SMALL | changes).fit(X)
+    assert isinstance(model._model.network, SubspaceNetwork) == ("loss" not in changes)
+    assert model.score(NEW) > 0.3
