@@ -126,12 +126,13 @@ def _shared(rows: Rows, loaded: list[Rows]) -> Rows:
 def trained(jobs: list[Job]) -> list[Job]:
     """Train jobs of one kind in one pass, and prove them; those that did not diverge."""
     done = _trained(jobs)
-    seconds = [(job, second) for job in done if (second := unproven(job)) is not None]
-    if seconds:
-        ended = {id(second) for second in _trained([second for _, second in seconds])}
-        for job, second in seconds:
-            if id(second) in ended:
-                settle(job, second)
+    pairs = [(job, second) for job in done if (second := unproven(job)) is not None]
+    # Folds hold back as many rows as they have different ones: these need not be equally many.
+    passes = in_passes(second for _, second in pairs)
+    ended = {id(second) for one_pass in passes for second in _trained(one_pass)}
+    for job, second in pairs:
+        if id(second) in ended:
+            settle(job, second)
     return done
 
 

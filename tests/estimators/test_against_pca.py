@@ -120,3 +120,14 @@ def test_without_early_stopping_nothing_is_taken_back():
     kept = AutoencoderTransformer(early_stopping=False, **settings)
     # The training rows are fitted closely, new ones badly.
     assert _error(kept, X, held_out) > 1.05 * _error(PCA(8), X, held_out)
+
+
+def test_folds_that_hold_back_numbers_of_rows_of_their_own_are_searched():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(90, 6))
+    X[:20] = X[0]  # The first fold has fewer different rows.
+    base = AutoencoderTransformer(scaling=None, random_state=0)
+    search = AutoencoderSearchCV(base, {"n_components": [1, 2]}, cv=2, refit=False).fit(X)
+    for size, score in zip((1, 2), search.cv_results_["split0_test_score"], strict=True):
+        alone = base.set_params(n_components=size).fit(X[45:])
+        assert score == pytest.approx(alone.score(X[:45]), abs=1e-5)
