@@ -125,7 +125,7 @@ def detectors():
         ("detector images", D(**few), IMAGES),
         ("detector images contamination", D(contamination=0.1, **few), IMAGES),
         ("detector images loss", D(anomaly_score="reconstruction", **few), IMAGES),
-        ("detector conv", D(network="conv", **few), IMAGES),
+        ("detector conv1d", D(network="conv1d", **few), IMAGES.reshape(len(IMAGES), -1)),
         ("detector large images", D(**few), PHOTOS.repeat(8, 0) + rng.normal(size=(48, 40, 36))),
     ]
     for name, detector, X in cases:

@@ -8,7 +8,7 @@ __all__ = ["CallbackSupportMixin", "train_watched"]
 from skae._estimators.fitting import Prepared
 from skae._training.job import run
 from skae._training.monitor import Monitor, ProgressPrinter
-from skae._training.proof import settle, unproven
+from skae._training.proof import prove
 
 try:
     from sklearn.callback import CallbackSupportMixin
@@ -44,9 +44,7 @@ def train_watched(estimator: Any, prepared: Prepared, data: tuple[Any, Any, Any]
     job.monitor.callback = epoch_done
     try:
         run(job)
-        if (second := unproven(job)) is not None:
-            run(second)
-            settle(job, second)
+        prove([job])
         epochs.close()
     finally:
         # Without this reference a fit is freed when it ends.

@@ -36,7 +36,15 @@ from skae._data.types import FloatArray, MatrixLike
 from skae._model.model import Model
 from skae._networks.conv import BUILDERS
 from skae._networks.dense import DenseNetwork, DenseSpec
-from skae._networks.factory import Network, Spec, as_dtype, copied, differences, initialize
+from skae._networks.factory import (
+    Network,
+    Spec,
+    as_dtype,
+    copied,
+    differences,
+    initialize,
+    trained_part,
+)
 from skae._networks.fronted import FrontedNetwork
 from skae._networks.principal import start_as_pca, start_as_shares
 from skae._networks.scattered import Front
@@ -47,6 +55,7 @@ from skae._runtime.tuning import (
     FAR_MARGIN,
     FENCE_ROWS,
     START_ROWS,
+    SUBSPACE_AXES,
     WIDE_FEATURES,
     ZERO_ROWS,
     ZERO_SHARE,
@@ -196,8 +205,8 @@ def _resolved(estimator: Any, X: Any, resume: bool, one_pass: bool) -> _Setting:
     device = resolve_device(estimator.device)
     dtype, product_dtype = resolve_precision(estimator.precision, device)
     spec = estimator._network_spec(n_features)
-    if isinstance(spec, SubspaceSpec) and not _may_narrow(estimator, X, resume, one_pass):
-        spec = _of_all_features(estimator, spec)
+    if type(spec) is DenseSpec and _narrows(estimator, X, resume, one_pass):
+        spec = _narrowed(estimator, spec)
     starts_as_pca = estimator._starts_as_pca(spec)
     if starts_as_pca:
         spec = dataclasses.replace(spec, linear_path=True)
@@ -213,20 +222,25 @@ def _resolved(estimator: Any, X: Any, resume: bool, one_pass: bool) -> _Setting:
     return _Setting(spec, plan, device, dtype, train_dtype, starts_as_pca, proves)
 
 
-def _may_narrow(estimator: Any, X: Any, resume: bool, one_pass: bool) -> bool:
-    """Whether a subspace can be told from the rows: they are here, and no stream begins."""
-    if resume:
-        return isinstance(estimator._model.network.spec, SubspaceSpec)
-    return not one_pass and local(X) is X
+def _narrows(estimator: Any, X: Any, resume: bool, one_pass: bool) -> bool:
+    """Whether the network works in the rows' principal subspace.
+
+    For that, all rows are here, and no stream begins with them.
+    """
+    wide = X.shape[1] >= WIDE_FEATURES and not estimator._input.is_patch
+    told = isinstance(estimator._model.network.spec, SubspaceSpec) if resume else not one_pass
+    return estimator._narrows() and wide and told and local(X) is X
 
 
-def _of_all_features(estimator: Any, spec: SubspaceSpec) -> DenseSpec:
-    """The architecture without a subspace."""
-    settings = {field.name: getattr(spec, field.name) for field in dataclasses.fields(DenseSpec)}
-    settings["n_features"] = spec.n_given
+def _narrowed(estimator: Any, spec: DenseSpec) -> DenseSpec:
+    """The architecture in the subspace, if that is smaller than all features."""
+    n_axes = max(SUBSPACE_AXES, 2 * spec.n_latents)
+    if n_axes >= spec.n_features:
+        return spec
+    settings = vars(spec) | {"n_features": n_axes, "n_given": spec.n_features}
     if isinstance(estimator.hidden_layer_sizes, str):
-        settings["hidden_layer_sizes"] = estimator._autos().layers(spec.n_given)
-    return DenseSpec(**settings)
+        settings["hidden_layer_sizes"] = estimator._autos().layers(n_axes)
+    return SubspaceSpec(**settings)
 
 
 def _may_be_proven(estimator: Any, plan: TrainingPlan, X: Any) -> bool:
@@ -333,7 +347,7 @@ def _built(
 ) -> tuple[Job, Network]:
     """Network and scaled rows."""
     plan, dtype, device = setting.plan, setting.train_dtype, setting.device
-    held = _held_back(X, plan.seeds[0]) if setting.proves and not resume else None
+    choose = functools.partial(_held_back, X, plan.seeds[0])
     with computing(device, 0.0):
         if resume:
             network = _resumed_network(estimator, setting)
@@ -351,7 +365,7 @@ def _built(
             _fit_subspace(whole.front, X, weights, scaler, plan)
         elif not resume:
             _fit_front(whole.front, X, weights, scaler, plan)
-        network = whole.dense
+    network = trained_part(whole)
     X, weights, scaler = _as_trained(whole, X, weights, scaler)
     order = (plan.block_length, len(plan.seeds), plan.batch_size)
     rows = scaled_rows(X, weights, scaler, dtype, device, estimator._draws(), *order)
@@ -362,7 +376,8 @@ def _built(
         if rows.categories is not None and isinstance(network, DenseNetwork):
             _, center, scale = rows.categories
             start_as_shares(network, center, scale)
-    start = Start(network.parameters.clone(), held) if held is not None else None
+    proves = setting.proves and not resume
+    start = Start(network.parameters.clone(), choose) if proves else None
     return Job(network, rows, plan, state, Monitor(plan, network), start), whole
 
 

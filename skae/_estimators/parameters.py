@@ -17,16 +17,8 @@ from skae._networks.factory import Spec
 from skae._networks.modules import ModuleSpec
 from skae._networks.principal import can_start_as_pca
 from skae._networks.scattered import scattered_spec
-from skae._networks.subspace import SubspaceSpec
 from skae._runtime.randomness import draw_seed, member_seeds
-from skae._runtime.tuning import (
-    EPOCHS_FROM_PCA,
-    LEARNING_RATE,
-    MOST_EPOCHS,
-    NEAR_MARGIN,
-    SUBSPACE_AXES,
-    WIDE_FEATURES,
-)
+from skae._runtime.tuning import EPOCHS_FROM_PCA, LEARNING_RATE, MOST_EPOCHS, NEAR_MARGIN
 from skae._training import auto
 from skae._training.losses import LOSSES
 from skae._training.optimizers import OPTIMIZERS
@@ -234,10 +226,6 @@ class AutoencoderParameters(BaseEstimator):
         if self.network == "scattering":
             given = self._input
             return scattered_spec(given.image_shape, given.network_shape, layers, **settings)
-        n_axes = min(n_features, max(SUBSPACE_AXES, 2 * latents))
-        wide = WIDE_FEATURES <= n_features > n_axes and not self._input.is_patch
-        if self._narrows() and wide:
-            return SubspaceSpec(n_axes, layers(n_axes), n_given=n_features, **settings)
         return DenseSpec(n_features, layers(n_features), **settings)
 
     def _narrows(self) -> bool:

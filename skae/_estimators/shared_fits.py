@@ -17,10 +17,8 @@ from sklearn.base import clone
 
 from skae._data.loaded import Rows
 from skae._estimators.fitting import Prepared, prepare
-from skae._training.job import Job, run
-from skae._training.proof import settle, unproven
-from skae._training.stack import Stack, in_passes
-from skae.exceptions import DivergenceError
+from skae._training.proof import prove
+from skae._training.stack import in_passes, trained
 
 # Of a fit: its estimator, rows and weights.
 _Key = tuple[str, str, str]
@@ -84,7 +82,9 @@ class SharedFits:
         prepared = self._prepared()
         keys = {id(fit.job): key for key, fit in prepared.items()}
         for one_pass in in_passes(fit.job for fit in prepared.values()):
-            for job in trained(one_pass):
+            done = trained(one_pass)
+            prove(done)
+            for job in done:
                 self._keep(keys[id(job)], prepared.pop(keys[id(job)]))
         self._noted.clear()
         self._data.clear()
@@ -121,32 +121,6 @@ def _shared(rows: Rows, loaded: list[Rows]) -> Rows:
             return other
     loaded.append(rows)
     return rows
-
-
-def trained(jobs: list[Job]) -> list[Job]:
-    """Train jobs of one kind in one pass, and prove them; those that did not diverge."""
-    done = _trained(jobs)
-    pairs = [(job, second) for job in done if (second := unproven(job)) is not None]
-    # Folds hold back as many rows as they have different ones: these need not be equally many.
-    passes = in_passes(second for _, second in pairs)
-    ended = {id(second) for one_pass in passes for second in _trained(one_pass)}
-    for job, second in pairs:
-        if id(second) in ended:
-            settle(job, second)
-    return done
-
-
-def _trained(jobs: list[Job]) -> list[Job]:
-    """Train jobs of one kind in one pass; those that did not diverge."""
-    if len(jobs) == 1:
-        try:
-            run(jobs[0])
-        except DivergenceError:
-            return []
-        return jobs
-    stack = Stack(jobs)
-    run(stack.job)
-    return [job for i, job in enumerate(jobs) if i not in stack.errors]
 
 
 _collecting: ContextVar[SharedFits | None] = ContextVar("collecting", default=None)

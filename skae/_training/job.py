@@ -1,5 +1,7 @@
 """Training runs, one by one or in one pass."""
 
+from collections.abc import Callable
+from functools import cached_property
 from typing import NamedTuple
 
 from torch import Tensor
@@ -12,19 +14,25 @@ from skae._training.monitor import Monitor
 from skae._training.plan import TrainingPlan, TrainState
 
 
-class Start(NamedTuple):
+class Start:
     """What it takes to prove that training betters PCA.
 
-    Attributes
+    Parameters
     ----------
     parameters : Tensor of shape (n_parameters,)
         Those of PCA.
-    held_back : Tensor of shape (n_rows,), bool
-        Rows that a second network is not trained on.
+    choose : callable
+        Gives :attr:`held_back`; called only where there is something to prove.
     """
 
-    parameters: Tensor
-    held_back: Tensor
+    def __init__(self, parameters: Tensor, choose: Callable[[], Tensor]):
+        self.parameters = parameters
+        self._choose = choose
+
+    @cached_property
+    def held_back(self) -> Tensor:
+        """Rows that a second network is not trained on, (n_rows,), bool."""
+        return self._choose()
 
 
 class Job(NamedTuple):

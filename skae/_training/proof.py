@@ -2,9 +2,8 @@
 
 A network that starts as PCA can fit its training rows better and others worse, where rows are few
 or wide, or where they are not curved. So, unless the gain is clear, a second network is trained in
-the same way without a tenth of the rows. These tell how much of what is learned beside PCA to
-keep, and the rest is taken back from both: :func:`unproven` gives the second run, which is to be
-trained, and :func:`settle` decides.
+the same way without a tenth of the rows. These tell how much of what the first one learned beside
+PCA to keep, and the rest is taken back.
 """
 
 import dataclasses
@@ -27,6 +26,7 @@ from skae._training.evaluation import row_losses
 from skae._training.job import Job
 from skae._training.monitor import Monitor
 from skae._training.plan import TrainState
+from skae._training.stack import in_passes, trained
 
 
 def held_back(keys: Tensor, seed: int) -> Tensor:
@@ -35,13 +35,27 @@ def held_back(keys: Tensor, seed: int) -> Tensor:
     return places < round(PROOF_SHARE * len(distinct))
 
 
-def unproven(job: Job) -> Job | None:
+def prove(jobs: list[Job]) -> None:
+    """Train what it takes to tell how much of these trained runs to keep, and keep that.
+
+    A second run that diverges tells nothing: then all is kept.
+    """
+    pairs = [(job, second) for job in jobs if (second := _unproven(job)) is not None]
+    # Folds hold back as many rows as they have different ones: these need not be equally many.
+    passes = in_passes(second for _, second in pairs)
+    ended = {id(second) for one_pass in passes for second in trained(one_pass)}
+    for job, second in pairs:
+        if id(second) in ended:
+            _settle(job, second)
+
+
+def _unproven(job: Job) -> Job | None:
     """The same run without some of its rows, if it is not clear that training helped."""
     rows, start = job.rows, job.start
     # Where the user gives rows to judge by, or a callback stops the training, these have judged.
     stopped = len(job.monitor.losses) < job.plan.max_epochs
     judged = stopped or rows.validation is not None or rows.noisy is not None
-    if start is None or judged or not start.held_back.any() or _gains_clearly(job):
+    if start is None or judged or _gains_clearly(job) or not start.held_back.any():
         return None
     network = _copy(job.network)
     network.parameters.copy_(start.parameters)
@@ -60,7 +74,7 @@ def _gains_clearly(job: Job) -> bool:
     return _loss(job, 1.0, some) < CLEAR_GAIN * _loss(job, 0.0, some)
 
 
-def settle(job: Job, second: Job) -> None:
+def _settle(job: Job, second: Job) -> None:
     """Take back what ``second``, trained on some of the rows, does not show to help on others."""
     assert job.start is not None
     some = job.start.held_back.nonzero()[:, 0].to(job.rows.device)

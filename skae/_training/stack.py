@@ -12,7 +12,7 @@ from skae._data.loaded import Rows
 from skae._networks.dense import DenseNetwork, paired
 from skae._networks.factory import Network
 from skae._training.divergence import Seen
-from skae._training.job import Job
+from skae._training.job import Job, run
 from skae._training.monitor import Monitor
 from skae._training.noise import calls_user
 from skae._training.plan import TrainState
@@ -153,6 +153,19 @@ class Stack:
             for own, members in paired(specs[0], mine, specs[1], moments, first):
                 own.copy_(members)
         job.state.n_steps, job.state.n_epochs = whole.state.n_steps, whole.state.n_epochs
+
+
+def trained(jobs: list[Job]) -> list[Job]:
+    """Train jobs of one kind in one pass; those that did not diverge."""
+    if len(jobs) == 1:
+        try:
+            run(jobs[0])
+        except DivergenceError:
+            return []
+        return jobs
+    stack = Stack(jobs)
+    run(stack.job)
+    return [job for i, job in enumerate(jobs) if i not in stack.errors]
 
 
 def _stacked(networks: list[DenseNetwork]) -> DenseNetwork:
