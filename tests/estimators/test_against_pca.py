@@ -18,6 +18,7 @@ def _split(X, n_train):
 
 
 def _patches(side, n_train=900):
+    pytest.importorskip("PIL", reason="reads the photograph")
     rng = np.random.default_rng(0)
     image = load_sample_images().images[0]
     corners = rng.integers(0, np.array(image.shape[:2]) - side, size=(n_train + 300, 2))
