@@ -86,6 +86,16 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def site(session: nox.Session) -> None:
+    """The site, with all examples run: no warning, no broken link, a picture of each example."""
+    install(session, ".[docs]")
+    built = str(ROOT / "docs" / "_build" / "html")
+    shutil.rmtree(built, ignore_errors=True)
+    session.run("python", "-m", "sphinx", "-W", "--keep-going", "-q", "docs", built)
+    session.run("python", "docs/site_build.py", built)
+
+
+@nox.session
 def oldest(session: nox.Session) -> None:
     """The tests with the oldest supported versions."""
     session.install(".", *OLDEST)

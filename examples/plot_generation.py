@@ -1,9 +1,11 @@
-"""Generation: digits that nobody wrote, a way from one to another, and what latents stand for.
+"""
+Digits that nobody wrote
+========================
+
+New digits, ways from one digit to another, and what each latent stands for. Takes a few seconds,
+on the digits that come with scikit-learn. Needs matplotlib (``pip install "skae[plot]"``).
 
     python examples/plot_generation.py --output generation.png
-
-Takes a few seconds, on the digits that come with scikit-learn. Needs matplotlib
-(``pip install "skae[plot]"``).
 """
 
 import argparse
@@ -26,7 +28,7 @@ def sheet(images: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--output", default="generation.png")
     digits = load_digits().images
     mixture = AutoencoderTransformer(n_components=10, latent_density="gmm", random_state=0)

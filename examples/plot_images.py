@@ -1,9 +1,13 @@
-"""Images: digits reconstructed, a photograph repaired, defects found, a segmentation.
+"""
+A photograph repaired, defects found, pixels labeled
+====================================================
+
+Digits rebuilt from ten numbers each, half of a photograph filled in, defects with boxes around
+them, and a segmentation from few labels. Takes about a minute, on images that come with
+scikit-learn and on drawn ones. Needs matplotlib and scikit-image
+(``pip install "skae[plot,image]"``).
 
     python examples/plot_images.py --output images.png
-
-Takes about a minute, on images that come with scikit-learn and on drawn ones. Needs
-matplotlib and scikit-image (``pip install "skae[plot,image]"``).
 """
 
 import argparse
@@ -126,7 +130,7 @@ def draw_boxes(axis: Axes, boxes: np.ndarray) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--output", default="images.png")
     options = parser.parse_args()
     figure = plt.figure(figsize=(9, 11), layout="constrained")

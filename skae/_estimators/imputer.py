@@ -340,8 +340,8 @@ class AutoencoderImputer(TransformerMixin, BaseAutoencoder):
         Returns
         -------
         names : ndarray of str
-            Those of the kept columns, and with ``add_indicator`` "missingindicator_" and the name
-            of each flagged one.
+            Those of the kept columns, and with ``add_indicator`` those of the flagged ones behind
+            ``"missingindicator_"``.
 
         Raises
         ------
