@@ -36,6 +36,7 @@ myst_heading_anchors = 3
 autosummary_ignore_module_all = False
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
+toc_object_entries_show_parents = "hide"
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",

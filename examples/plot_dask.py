@@ -73,7 +73,7 @@ def main(path):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--output", default="dask.png", help="where to save the picture")
     output = parser.parse_args().output
     settings = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}

@@ -119,6 +119,6 @@ def main(path):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--output", default="digits_pipeline.png", help="where to save the picture")
     main(parser.parse_args().output)

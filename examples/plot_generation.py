@@ -28,7 +28,7 @@ def sheet(images: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--output", default="generation.png")
     digits = load_digits().images
     mixture = AutoencoderTransformer(n_components=10, latent_density="gmm", random_state=0)

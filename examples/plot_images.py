@@ -130,7 +130,7 @@ def draw_boxes(axis: Axes, boxes: np.ndarray) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--output", default="images.png")
     options = parser.parse_args()
     figure = plt.figure(figsize=(9, 11), layout="constrained")

@@ -93,6 +93,6 @@ def main(path):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--output", default="outliers.png", help="where to save the picture")
     main(parser.parse_args().output)
