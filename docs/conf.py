@@ -70,6 +70,7 @@ html_title = f"skae {release}"
 html_static_path = ["_static"]
 html_css_files = ["skae.css"]
 html_show_sourcelink = False
+html_sidebars = {page: [] for page in ("index", "get_started", "search", "genindex")}
 html_theme_options = {
     "github_url": "https://github.com/skae/skae",
     "show_toc_level": 2,
