@@ -7,7 +7,9 @@ from sklearn.base import clone
 from skae import AutoencoderAnomalyDetector
 
 RNG = np.random.default_rng(0)
-DETECTOR = AutoencoderAnomalyDetector(n_components=6, max_epochs=5, random_state=0)
+DETECTOR = AutoencoderAnomalyDetector(
+    n_components=6, hidden_layer_sizes=(32,), max_epochs=5, random_state=0
+)
 
 
 def _textured(n, channels=()):

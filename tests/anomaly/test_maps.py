@@ -19,7 +19,11 @@ SPOTTED = NORMAL[:20].copy()
 SPOTTED[:, 14:18, 5:9] += 2.0
 
 DETECTOR = AutoencoderAnomalyDetector(
-    anomaly_score="reconstruction", n_components=4, max_epochs=30, random_state=0
+    anomaly_score="reconstruction",
+    n_components=4,
+    hidden_layer_sizes=(64,),
+    max_epochs=20,
+    random_state=0,
 )
 
 
@@ -37,7 +41,7 @@ def test_mean_of_a_map_is_the_score(detector, smoothing):
 
 def test_maps_of_color_images_add_the_channels_up():
     images = np.stack([NORMAL, -NORMAL, NORMAL * 2], axis=-1)
-    detector = clone(DETECTOR).set_params(max_epochs=5).fit(images)
+    detector = clone(DETECTOR).set_params(max_epochs=2).fit(images)
     maps = detector.anomaly_map(images, smoothing=0.0)
     contributions = detector.feature_contributions(images)
     np.testing.assert_allclose(maps, contributions.sum(-1) * 24 * 32, rtol=1e-5)

@@ -12,13 +12,13 @@ from skae import (
     VariationalAutoencoder,
 )
 
-# By default these two train for up to 300 epochs.
-LONG = [DenoisingAutoencoder(), VariationalAutoencoder()]
+# Longer fits than those below. By default the first two train for up to 300 epochs.
+LONG = [DenoisingAutoencoder(), VariationalAutoencoder(), AutoencoderImputer(max_epochs=30)]
 ESTIMATORS = [
     AutoencoderTransformer(),
-    DenoisingAutoencoder(max_epochs=30),
-    VariationalAutoencoder(max_epochs=30),
-    AutoencoderImputer(max_epochs=30),
+    DenoisingAutoencoder(max_epochs=4),
+    VariationalAutoencoder(max_epochs=4),
+    AutoencoderImputer(max_epochs=4, hidden_layer_sizes=(16,)),
     AutoencoderAnomalyDetector(),
 ]
 TRANSFORMERS = ESTIMATORS[:4]
