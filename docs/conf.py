@@ -73,7 +73,7 @@ html_show_sourcelink = False
 html_sidebars = {page: [] for page in ("index", "get_started", "search", "genindex")}
 html_theme_options = {
     "github_url": "https://github.com/skae/skae",
-    "show_toc_level": 2,
+    "show_toc_level": 1,
     "show_prev_next": False,
     "navigation_with_keys": False,
     "footer_start": ["copyright"],
@@ -85,6 +85,7 @@ CONTENTS = {
     "index": {"": ["get_started", "guide", "gallery/index", "reference", "about"]},
     "guide": {
         "Begin": ["which", "coming_from", "troubleshooting"],
+        "Whole jobs": ["tutorial_report", "tutorial_table"],
         "Tables": ["features", "latent_size", "outliers", "denoising", "mixed_tables"],
         "Images, signals, new rows, bytes": ["images", "signals", "generation", "compression"],
         "Networks and training": ["networks", "training", "devices"],
