@@ -27,7 +27,7 @@ FLOORS = [
     ["io", "export"],
     ["_files"],
     ["codec", "model_selection", "segmentation", "inspection", "parquet", "dask"],
-    ["_distributed"],
+    ["_distributed", "_displays"],
     ["_estimators"],
     ["_anomaly", "_images", "_coding"],
     ["_model"],

@@ -30,6 +30,8 @@ class Level(NamedTuple):
 
     def standardized(self, scores: Tensor, shares: Tensor) -> Tensor:
         """Scores (n, ...) of rows with these shares of observed cells, (n,)."""
+        if len(self.shares) == 1:  # As much of all rows: no steps, as ever in complete data.
+            return (scores - float(self.location[0])) / float(self.scale[0])
         knots, location, scale = (torch.from_numpy(v).to(scores) for v in self)
         steps = ((shares.to(scores)[:, None] - knots[:-1]) / knots.diff()).clamp(0.0, 1.0)
         shape = (-1, *(1 for _ in scores.shape[1:]))

@@ -1,6 +1,7 @@
 """Predictions: batches of rows through a fitted network, under a memory bound."""
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from skae._data.convert import dense_chunks
 from skae._data.loaded import scaled_bounds, within
 from skae._data.scale import AffineScaler, Scaler
 from skae._networks.factory import Network, arrays_of, restore
-from skae._runtime.device import computing, device_or_cpu
+from skae._runtime.device import computing, device_or_cpu, taking_turns
 from skae._runtime.tuning import EXCESS_UNIT
 from skae._training.losses import Loss, loss_of
 
@@ -196,7 +197,8 @@ class Model:
         They are written into ``out``, an array of as many numbers a row. Rows are scaled
         before if ``scaled``, results are scaled back if ``unscaled``.
         """
-        with computing(self.network.device, self.flops(X)):
+        turns = taking_turns() if X.shape[0] <= ROW_BLOCK else nullcontext()
+        with turns, computing(self.network.device, self.flops(X)):
             for batch in self.batches(X, scaled):
                 result = function(batch).cpu().numpy()
                 if unscaled:

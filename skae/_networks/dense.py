@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from skae._networks.activations import ACTIVATIONS
 from skae._networks.latents import halves
-from skae._networks.products import product_of_rows
+from skae._networks.products import RowProduct
 from skae._runtime.randomness import WEIGHTS_STREAM, generator
 
 NORMALIZATION_EPSILON = 1e-5
@@ -228,6 +228,7 @@ class DenseNetwork:
         self.dispersion = buffers[len(buffers) - spec.n_members * spec.variational :, None]
         self.latent_mask = self._latent_mask()
         self.activation = ACTIVATIONS[spec.activation]
+        self._made: tuple[int, list[tuple[RowProduct, RowProduct | None]]] = (-1, [])
 
     @classmethod
     def zeros(cls, spec: DenseSpec, dtype: torch.dtype, device: torch.device) -> "DenseNetwork":
@@ -348,18 +349,36 @@ class DenseNetwork:
         return x.expand(self.n_members, *x.shape[-2:])
 
     def _forward(self, layers: range, x: Tensor) -> Tensor:
-        given = x
+        given, products = x, self._row_products()
         for i in layers:
-            layer = self.layers[i]
-            z = product_of_rows(layer.bias, x, layer.weight)
-            if layer.path is not None:
-                z += product_of_rows(torch.zeros_like(layer.bias), given, layer.path)
+            layer, (of_layer, beside) = self.layers[i], products[i]
+            z = of_layer(x)
+            if beside is not None:
+                z += beside(given)
             if self.spec.is_hidden(i):
                 if layer.gain is not None:
                     z = self._normalized(i, z)
                 self.activation.forward(z, z)()
             x = z
         return x
+
+    def _row_products(self) -> list[tuple[RowProduct, RowProduct | None]]:
+        """Of each layer, and of the linear path beside it; made anew once weights have changed."""
+        version = self.parameters._version
+        if self._made[0] != version:
+            self._made = (
+                version,
+                [
+                    (
+                        RowProduct(layer.bias, layer.weight),
+                        None
+                        if layer.path is None
+                        else RowProduct(torch.zeros_like(layer.bias), layer.path),
+                    )
+                    for layer in self.layers
+                ],
+            )
+        return self._made[1]
 
     def _normalized(self, i: int, z: Tensor) -> Tensor:
         if i in self.moments:

@@ -59,25 +59,40 @@ def product(bias: Tensor, x: Tensor, weight: Tensor, out: Tensor) -> Operation:
     return _member_by_member(out, x, weight, bias[:, 0])
 
 
-def product_of_rows(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+class RowProduct:
     """``x @ weight.T + bias``, for predictions: a row's result does not depend on the batch.
 
     The library is the same for any number of rows. MKL rounds by the place of a row, unless
-    outputs fill its kernels and, in float64, inputs are even in number.
+    outputs fill its kernels and, in float64, inputs are even in number; copies of the weights
+    that do are made once.
+
+    Parameters
+    ----------
+    bias : Tensor of shape (K, 1, out)
+    weight : Tensor of shape (K, out, in)
     """
-    n_outputs = weight.shape[1]
-    if _is_large(x, n_outputs, _PREDICTION_ROWS):
-        out = x.new_empty(*x.shape[:2], n_outputs)
-        _member_by_member(out, x, weight, bias[:, 0])()
-        return out
-    missing = -n_outputs % _KERNEL_OUTPUTS
-    odd = x.shape[2] % 2 if x.dtype == torch.float64 else 0
-    if odd:
-        x = functional.pad(x, (0, odd))
-    if missing or odd:
-        bias = functional.pad(bias, (0, missing))
-        weight = functional.pad(weight, (0, odd, 0, missing))
-    return torch.baddbmm(bias, x, weight.mT)[..., :n_outputs].contiguous()
+
+    def __init__(self, bias: Tensor, weight: Tensor):
+        self._n_outputs = weight.shape[1]
+        self._is_large = _is_large(weight, self._n_outputs, _PREDICTION_ROWS)
+        missing = 0 if self._is_large else -self._n_outputs % _KERNEL_OUTPUTS
+        is_double = weight.dtype == torch.float64 and not self._is_large
+        self._odd = weight.shape[2] % 2 if is_double else 0
+        if missing or self._odd:
+            bias = functional.pad(bias, (0, missing))
+            weight = functional.pad(weight, (0, self._odd, 0, missing))
+        self._bias, self._weight = bias, weight
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The product (K, n, out) of rows (K, n, in)."""
+        if self._is_large:
+            out = x.new_empty(*x.shape[:2], self._n_outputs)
+            _member_by_member(out, x, self._weight, self._bias[:, 0])()
+            return out
+        if self._odd:
+            x = functional.pad(x, (0, self._odd))
+        product = torch.baddbmm(self._bias, x, self._weight.mT)
+        return product[..., : self._n_outputs].contiguous()
 
 
 def add_product(x: Tensor, weight: Tensor, out: Tensor) -> Operation:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from skae._runtime.device import has_fused_optimizers
 from skae._runtime.tuning import ADAM_BETAS, SGD_MOMENTUM
@@ -56,6 +57,7 @@ def _fused_adam(kernel: str) -> Callable[..., None] | None:
             lr=rate, beta1=ADAM_BETAS[0], beta2=ADAM_BETAS[1], weight_decay=decay, eps=_EPSILON,
             amsgrad=False, maximize=False,
         )  # fmt: skip
+        increment_version(p)  # The kernel does not tell that it has changed the weights.
 
     return step_
 

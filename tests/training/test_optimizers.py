@@ -40,3 +40,13 @@ def test_steps_equal_torch_and_spare_the_biases(name, shared):
         plain.step()
     torch.testing.assert_close(parameters[:8], expected.detach(), rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(parameters[8:], undecayed.detach(), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_steps_tell_that_weights_have_changed(name):
+    # Predictions keep copies of weights until then.
+    parameters = torch.zeros(12)
+    before = parameters._version
+    optimizer = Optimizer(name, parameters, torch.ones(12), {}, RATE, 0.0, n_decayed=8)
+    optimizer.step(1, factor=1.0)
+    assert parameters._version > before
