@@ -20,6 +20,7 @@ from skae._data.types import FloatArray, MatrixLike
 from skae._estimators.callbacks import CallbackSupportMixin, train_watched
 from skae._estimators.fitting import Prepared, prepare
 from skae._estimators.inputs import check_rows, weighted_rows
+from skae._estimators.notebook import FittedHTMLMixin
 from skae._estimators.parameters import AutoencoderParameters
 from skae._estimators.shared_fits import already_fitted
 from skae._estimators.sklearn_private import fit_context
@@ -61,7 +62,7 @@ def is_like(X: Any, y: Any) -> bool:
     return shape is not None and len(shape) > 1 and tuple(shape) == tuple(np.shape(X))
 
 
-class BaseAutoencoder(CallbackSupportMixin, AutoencoderParameters):
+class BaseAutoencoder(FittedHTMLMixin, CallbackSupportMixin, AutoencoderParameters):
     """Base of the estimators; not for use by itself."""
 
     # What a fit leaves behind, by type: what skae.io stores. What is not in every fitted

@@ -30,7 +30,7 @@ class AutoencoderSearchCV(GridSearchCV):
     ``n_components``, ``learning_rate``, ``weight_decay`` or ``random_state``; with
     noise or missing values, by the candidates of a fold. Other parameters take passes
     of their own. Convolutional networks, the user's own, and autoencoders with
-    callbacks or ``verbose`` are trained one by one.
+    callbacks are trained one by one.
 
     Parameters
     ----------
@@ -50,7 +50,8 @@ class AutoencoderSearchCV(GridSearchCV):
     cv : int, cross-validation generator or iterable, default=None
         As in ``GridSearchCV``.
     verbose : int, default=0
-        As in ``GridSearchCV``.
+        As in ``GridSearchCV``; and one bar tells how far all fits are, where tqdm is installed
+        (else a line for each that ends). ``verbose`` of the autoencoder shows the bar alone.
     pre_dispatch : int or str, default="2*n_jobs"
         As in ``GridSearchCV``.
     error_score : "raise" or float, default=nan
@@ -177,7 +178,7 @@ class AutoencoderSearchCV(GridSearchCV):
                 own_params = check_method_params(X, params=params, indices=train)
                 for estimator in self._with_autoencoders(candidates):
                     _note(estimator, rows, own_params)
-        shared.train()
+        shared.train(type(self).__name__, self.verbose > 0)
         return shared
 
     def _with_autoencoders(self, candidates: list[dict[str, Any]]) -> Iterator[Any]:

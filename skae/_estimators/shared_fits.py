@@ -17,6 +17,7 @@ from sklearn.base import clone
 
 from skae._data.loaded import Rows
 from skae._estimators.fitting import Prepared, prepare
+from skae._training.monitor import SearchProgress
 from skae._training.proof import prove
 from skae._training.stack import in_passes, trained
 
@@ -76,16 +77,23 @@ class SharedFits:
             vars(estimator).update(fitted)
         return fitted is not None
 
-    def train(self) -> None:
-        """Train all that was noted."""
+    def train(self, name: str, verbose: bool) -> None:
+        """Train all that was noted; tell how far it is, by name, if any fit or the search does."""
         start = time.perf_counter()
         prepared = self._prepared()
         keys = {id(fit.job): key for key, fit in prepared.items()}
-        for one_pass in in_passes(fit.job for fit in prepared.values()):
-            done = trained(one_pass)
-            prove(done)
-            for job in done:
-                self._keep(keys[id(job)], prepared.pop(keys[id(job)]))
+        progress = None
+        if prepared and (verbose or any(noted[0].verbose for noted in self._noted.values())):
+            progress = SearchProgress(name, [fit.job.monitor for fit in prepared.values()])
+        try:
+            for one_pass in in_passes(fit.job for fit in prepared.values()):
+                done = trained(one_pass)
+                prove(done)
+                for job in done:
+                    self._keep(keys[id(job)], prepared.pop(keys[id(job)]))
+        finally:
+            if progress is not None:
+                progress.close()
         self._noted.clear()
         self._data.clear()
         self.seconds = time.perf_counter() - start
@@ -144,7 +152,7 @@ def already_fitted(estimator: Any, X: Any, sample_weight: Any) -> bool:
 
 def _key(estimator: Any, X: Any, sample_weight: Any) -> _Key | None:
     """Equal for fits of equal parameters and rows; None for those that must go alone."""
-    if getattr(estimator, "_skl_callbacks", None) or estimator.verbose:
+    if getattr(estimator, "_skl_callbacks", None):
         return None
     try:
         settings = (type(estimator), estimator.get_params())

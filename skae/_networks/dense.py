@@ -463,6 +463,10 @@ class Beside(nn.Module):
         self.module = module
         self.register_buffer("path", path.clone())
 
+    def extra_repr(self) -> str:
+        n_out, n_in = self.path.shape
+        return f"fixed, in_features={n_in}, out_features={n_out}"
+
     def forward(self, x: Tensor) -> Tensor:
         return self.module(x) + functional.linear(x, self.path)
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -124,12 +124,7 @@ class ProgressPrinter:
     def __init__(self, name: str, max_epochs: int):
         self._start, self._name, self._max_epochs = time.monotonic(), name, max_epochs
         self._done = 0
-        try:
-            from tqdm.auto import tqdm
-        except ImportError:
-            self._bar = None
-        else:
-            self._bar = tqdm(total=max_epochs, desc=name, unit="epoch")
+        self._bar = _bar(name, max_epochs)
 
     def update(self, monitor: Monitor) -> None:
         self._done += 1
@@ -149,3 +144,43 @@ class ProgressPrinter:
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+class SearchProgress:
+    """Shows how far fits that are trained together are: a bar, or a line for each without tqdm."""
+
+    def __init__(self, name: str, monitors: list[Monitor]):
+        self._start, self._name, self._monitors = time.monotonic(), name, monitors
+        self._n_ended = 0
+        n_epochs = sum(monitor.plan.max_epochs for monitor in monitors)
+        self._bar = _bar(f"{name}, {len(monitors)} fits", n_epochs)
+        for monitor in monitors:
+            monitor.callback = self._epoch_done
+
+    def _epoch_done(self, monitor: Monitor, stop: bool) -> bool:
+        n_left = monitor.plan.max_epochs - len(monitor.losses)
+        ends = stop or n_left == 0
+        if self._bar is not None:
+            self._bar.update(1 + n_left if ends else 1)
+        elif ends:
+            self._n_ended += 1
+            seconds = time.monotonic() - self._start
+            of_all = f"{self._n_ended}/{len(self._monitors)}"
+            print(f"{self._name}: {of_all} fits trained, {seconds:.0f} s")
+        return False
+
+    def close(self) -> None:
+        # Without these references a fit is freed when it ends.
+        for monitor in self._monitors:
+            monitor.callback = None
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _bar(name: str, n_epochs: int) -> Any:
+    """A bar of epochs; None without tqdm."""
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        return None
+    return tqdm(total=n_epochs, desc=name, unit="epoch")
