@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator
 
 from skae._data.spec import InputSpec, as_column, sizes_of
 from skae._data.types import Device
+from skae._estimators.other_names import OtherNamesMixin
 from skae._estimators.sklearn_private import HasMethods, Interval, StrOptions, refuse_booleans
 from skae._networks.activations import ACTIVATIONS
 from skae._networks.conv import BUILDERS, SIGNAL_NETWORKS, image_builder
@@ -59,7 +60,7 @@ class Autos(NamedTuple):
     usual: float = 0.0
 
 
-class AutoencoderParameters(BaseEstimator):
+class AutoencoderParameters(OtherNamesMixin, BaseEstimator):
     """The constructor's contract; not for use by itself."""
 
     _parameter_constraints: dict[str, list[Any]] = {
