@@ -274,7 +274,7 @@ class LatentWalkDisplay:
         per_latent = len(lines) // len(self.latents)
         for above in np.arange(per_latent, len(lines), per_latent):
             ax.axhline(above - 0.5, color="white", linewidth=4)
-        self._mark_steps(ax, np.arange(self.walks.shape[1]))
+        self._mark_steps(ax, centers(self.walks.shape[1], 1))
         ax.figure.colorbar(picture, ax=ax, label="column (standard deviations from its mean)")
 
     def _signals(self, ax: Any) -> None:

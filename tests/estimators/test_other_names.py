@@ -28,10 +28,10 @@ each_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name_
 @each_class
 @pytest.mark.parametrize("name", MEANT)
 def test_an_unknown_name_is_told_what_is_meant(cls, name):
-    with pytest.raises(TypeError, match=f"{cls.__name__} has no parameter '{name}'. Pass ") as told:
+    with pytest.raises(TypeError, match=f"{cls.__name__} has no parameter '{name}'") as told:
         cls(**{name: 1})
     assert MEANT[name] in str(told.value)
-    with pytest.raises(ValueError, match=f"has no parameter '{name}'. Pass "):
+    with pytest.raises(ValueError, match=f"has no parameter '{name}'"):
         cls().set_params(**{name: 1})
 
 
@@ -69,5 +69,5 @@ def test_a_subclass_may_have_such_a_name_of_its_own():
             self.alpha = alpha
 
     assert clone(Own(alpha=2.0)).set_params(alpha=3.0).alpha == 3.0
-    with pytest.raises(TypeError, match="Own has no parameter 'solver'. Pass optimizer"):
+    with pytest.raises(TypeError, match="Own has no parameter 'solver'"):
         Own(solver="adam")
