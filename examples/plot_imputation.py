@@ -3,8 +3,9 @@ A table of numbers and text with gaps
 =====================================
 
 Measurements of wines with the name of the cultivar, of which a fifth of all cells are missing.
-``AutoencoderImputer`` fills in numbers and text from the other columns, each closer to the truth than
-its mean or its most frequent value. Needs matplotlib and pandas (``pip install "skae[plot]" pandas``).
+``AutoencoderImputer`` fills in numbers and text from the other columns, each closer to the truth
+than its mean or its most frequent value. Needs matplotlib and pandas
+(``pip install "skae[plot]" pandas``).
 
     python examples/plot_imputation.py --output imputation.png
 """

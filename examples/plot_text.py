@@ -2,9 +2,10 @@
 Texts in a few numbers
 ======================
 
-Documentation strings of Python's standard library as rows of 20,000 words and pairs of words: which
-module is a text from? A classifier of a few latents of an autoencoder tells it more often than one of
-as many components of ``TruncatedSVD``. Needs matplotlib (``pip install "skae[plot]"``).
+Documentation strings of Python's standard library as rows of 20,000 words and pairs of words:
+which module is a text from? A classifier of a few latents of an autoencoder tells it more often
+than one of as many components of ``TruncatedSVD``. Needs matplotlib
+(``pip install "skae[plot]"``).
 
     python examples/plot_text.py --output text.png
 """
