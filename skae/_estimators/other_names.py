@@ -39,24 +39,6 @@ class OtherNamesMixin:
         if "__init__" in vars(cls):
             cls.__init__ = _telling(cls.__init__)  # type: ignore[method-assign]
 
-    def set_params(self, **params: Any) -> Any:
-        """Set the parameters of this estimator.
-
-        Parameters
-        ----------
-        **params : dict
-            By name; as in scikit-learn.
-
-        Returns
-        -------
-        self : object
-            The estimator.
-        """
-        for name in set(params) - set(self.get_params(deep=False)):  # type: ignore[attr-defined]
-            if name in MEANT:
-                raise ValueError(_text(self, name))
-        return super().set_params(**params)  # type: ignore[misc]
-
 
 def _telling(init: Callable[..., None]) -> Callable[..., None]:
     """A constructor that knows the names of other libraries; for inspection it is as before."""
@@ -68,14 +50,11 @@ def _telling(init: Callable[..., None]) -> Callable[..., None]:
     def telling(self: Any, *args: Any, **params: Any) -> None:
         for name in params:
             if name in MEANT and name not in known and not takes_all:
-                raise TypeError(_text(self, name))
+                cls_name = type(self).__name__
+                raise TypeError(
+                    f"{cls_name} has no parameter {name!r}. Pass {MEANT[name]}; "
+                    f"help({cls_name}) describes all parameters."
+                )
         init(self, *args, **params)
 
     return telling
-
-
-def _text(estimator: Any, name: str) -> str:
-    return (
-        f"{type(estimator).__name__} has no parameter {name!r}. Pass {MEANT[name]}; "
-        f"help({type(estimator).__name__}) describes all parameters."
-    )
