@@ -53,9 +53,9 @@ KINDS = {
 SIZES = {
     "wine": (1, 4, 13),
     "cancer": (3, 30),
-    "digits": (8, 57, 64),
-    "colors": (8, 64, 108),
-    "low rank": (3, 5, 20, 40),
+    "digits": (8, 64),
+    "colors": (8, 108),
+    "low rank": (3, 20, 40),
     "wide": (1, 8, 40),
     "words": (3, 30),
 }
@@ -97,7 +97,7 @@ def test_where_rows_are_curved_it_is_better():
 
 def test_more_latents_are_never_worse():
     X, held_out = KINDS["cancer"]()
-    sizes = (1, 2, 4, 8, 16, 24, 30)
+    sizes = (1, 4, 16, 30)
     errors = [
         _error(AutoencoderTransformer(n_components=n, random_state=0), X, held_out) for n in sizes
     ]

@@ -130,7 +130,7 @@ def test_interrupted_first_fit_leaves_an_unfitted_estimator(where, error, monkey
         assert not hasattr(estimator, "n_features_in_")
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, DivergenceError])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, DivergenceError])
 @pytest.mark.parametrize("where", BREAKS)
 @dense_and_modules
 def test_interrupted_call_leaves_a_fitted_estimator_as_it_was(kind, where, error, monkeypatch):

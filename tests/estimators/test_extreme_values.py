@@ -185,7 +185,7 @@ def test_any_finite_table_is_fitted_with_finite_results():
     options = {"max_epochs": 2, "hidden_layer_sizes": (4,), "random_state": 0, "device": "cpu"}
 
     @hypothesis.settings(
-        max_examples=60,
+        max_examples=25,
         deadline=None,
         derandomize=True,
         database=None,

@@ -1,6 +1,7 @@
 """Saved and loaded, cloned, copied, gone on with: the same bits."""
 
 import copy
+import functools
 import io
 import pickle
 
@@ -130,16 +131,35 @@ ROUND_TRIPS = {
 each_round_trip = pytest.mark.parametrize("round_trip", ROUND_TRIPS)
 
 
-@each_round_trip
-@each_kind
-def test_round_trip_gives_the_same_bits(kind, round_trip):
-    estimator = clone(KINDS[kind]).fit(X)
+# The other ways write the same state, in other words.
+EACH_WAY = [
+    (kind, way)
+    for kind in KINDS
+    for way in ROUND_TRIPS
+    if way in ("pickle", "skops", "deepcopy") or kind in ("detector", "variational", "user modules")
+]
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """The fit of a kind, not to be changed, and one that has gone on."""
+
+    @functools.cache
+    def of(kind):
+        return clone(KINDS[kind]).fit(X), clone(KINDS[kind]).fit(X).partial_fit(MORE)
+
+    return of
+
+
+@pytest.mark.parametrize(("kind", "round_trip"), EACH_WAY)
+def test_round_trip_gives_the_same_bits(fitted, kind, round_trip):
+    estimator, gone_on = fitted(kind)
     restored = ROUND_TRIPS[round_trip](estimator)
     assert restored is not estimator
     assert_same(restored, estimator)
     # And goes on as the original does.
-    assert_same(restored.partial_fit(MORE), estimator.partial_fit(MORE))
-    assert_same(ROUND_TRIPS[round_trip](restored), estimator)
+    assert_same(restored.partial_fit(MORE), gone_on)
+    assert_same(ROUND_TRIPS[round_trip](restored), gone_on)
 
 
 @each_round_trip
@@ -151,8 +171,8 @@ def test_unfitted_estimator_survives(round_trip):
 
 
 @each_kind
-def test_two_pickles_of_one_fit_are_equal(kind):
-    fits = [clone(KINDS[kind]).fit(X) for _ in range(2)]
+def test_two_pickles_of_one_fit_are_equal(fitted, kind):
+    fits = [fitted(kind)[0], clone(KINDS[kind]).fit(X)]
     data = [pickle.dumps(fit) for fit in fits]
     assert len(data[0]) == len(data[1])
     assert pickle.dumps(pickle.loads(data[0])) == pickle.dumps(pickle.loads(data[1]))
@@ -177,10 +197,10 @@ def test_user_modules_of_a_local_function_survive_cloudpickle():
 @each_kind
 def test_partial_fit_goes_on_after_every_pickle_as_without(kind):
     plain, pickled = clone(KINDS[kind]), clone(KINDS[kind])
-    for rows in (X, MORE[100:230], X[200:], MORE):
+    for rows in (X, MORE[100:230], MORE):
         plain.partial_fit(rows)
         pickled = pickle.loads(pickle.dumps(pickled.partial_fit(rows)))
-    assert plain.n_iter_ == 4
+    assert plain.n_iter_ == 3
     assert_same(pickled, plain)
 
 
@@ -253,8 +273,8 @@ def test_warm_start_of_another_network_is_refused(changes):
 
 
 @each_kind
-def test_clone_is_unfitted_with_the_same_parameters_and_fits_the_same_bits(kind):
-    estimator = clone(KINDS[kind]).fit(X)
+def test_clone_is_unfitted_with_the_same_parameters_and_fits_the_same_bits(fitted, kind):
+    estimator, _ = fitted(kind)
     copied = clone(estimator)
     assert set(vars(copied)) == set(copied.get_params(deep=False))
     params = copied.get_params()
