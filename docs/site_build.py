@@ -4,6 +4,7 @@
 texts of pictures, and that every example has drawn its picture.
 """
 
+import os
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,8 +16,9 @@ MADE = {"search.html", "genindex.html", "py-modindex.html"}
 
 
 def picture_argument(gallery_conf, script_vars):
-    """Arguments of an example: its picture is saved in the gallery."""
-    return ["--output", str(picture(Path(script_vars["src_file"])))]
+    """Arguments of an example, which runs in its folder: its picture is saved in the gallery."""
+    example = Path(script_vars["src_file"])
+    return ["--output", os.path.relpath(picture(example), example.parent)]
 
 
 def picture(example):
