@@ -53,3 +53,14 @@ def test_reference_has_every_public_name():
     public = {module: importlib.import_module(module).__all__ for module in modules}
     public["skae"] = [name for name in public["skae"] if name != "__version__"]
     assert listed == {module: list(names) for module, names in public.items()}
+
+
+def test_one_version_everywhere():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    date = re.search(r"^date-released: (\S+)$", citation, re.MULTILINE)[1]
+    assert f"\nversion: {skae.__version__}\n" in citation
+    page = (DOCS / "cite.md").read_text(encoding="utf-8")
+    assert f"{{{skae.__version__}}}" in page
+    assert f"{{{date[:4]}}}" in page
+    changelog = (DOCS / "changelog.md").read_text(encoding="utf-8")
+    assert f"## {skae.__version__} ({date})\n" in changelog
