@@ -88,7 +88,7 @@ def _kind_in_polars(column: Any) -> str:
 def _kind_in_numpy(column: np.ndarray) -> str:
     if column.dtype.kind in "Mm":
         return _DATES
-    if column.dtype.kind in "OUS":
+    if column.dtype.kind in "OUST":
         has_text = any(isinstance(value, (str, bytes)) for value in column)
         return "text" if has_text else "number"
     return "number"
@@ -146,9 +146,8 @@ def _factorized_array(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     missing = missing_in(column)
     if column.dtype.kind != "O":
         values, codes = np.unique(column[~missing], return_inverse=True)
-        return _spread(codes, missing), values.astype(
-            object
-        ) if values.dtype.kind == "U" else values
+        is_text = values.dtype.kind in "UT"
+        return _spread(codes, missing), values.astype(object) if is_text else values
     given = column[~missing].tolist()
     ordered = sorted(set(given), key=lambda value: (str(type(value)), value))
     places = {value: i for i, value in enumerate(ordered)}

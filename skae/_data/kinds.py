@@ -16,6 +16,10 @@ _REMEDIES = {
     "text among other values": "Convert the column to one kind: .astype('string') for a category, "
     "pandas.to_numeric for numbers",
 }
+_OF_OTHERS = "Turn it into numbers or text, or leave it out"
+
+# Where nothing but numbers will do.
+AS_NUMBERS = "Convert it to numbers, by .astype(float) or pandas.to_numeric"
 
 
 def categorical_columns(X: Any, given: Any) -> list[int]:
@@ -62,18 +66,24 @@ def _named(X: Any, names: list[str]) -> list[int]:
     return sorted({known.index(name) for name in names})
 
 
-def check_kinds(X: Any, categories: list[int]) -> None:
-    """Raise ValueError if a column that is no category holds no numbers."""
-    is_plain = getattr(getattr(X, "dtype", None), "kind", "O") in "biufc"
-    if sparse.issparse(X) or len(np.shape(X)) != 2 or is_plain:
+def check_kinds(X: Any, categories: list[int], name: str = "X", remedy: str | None = None) -> None:
+    """Raise ValueError if a column that is no category holds no numbers.
+
+    Text is none, also where all of it is digits. By default the remedy is one for a fit.
+    """
+    if sparse.issparse(X) or len(np.shape(X)) != 2 or _holds_numbers_alone(X):
         return
     for i in range(np.shape(X)[1]):
         if i not in categories and (kind := kind_of(column_of(X, i))) != "number":
-            held = "text" if kind == "category" else kind
-            remedy = _REMEDIES.get(kind, "Turn it into numbers or text, or leave it out")
-            raise ValueError(
-                f"Column {name_of(X, i)!r} of X holds {held}{_example(column_of(X, i))}. {remedy}."
-            )
+            held = ("text" if kind == "category" else kind) + _example(column_of(X, i))
+            remedy = remedy or _REMEDIES.get(kind, _OF_OTHERS)
+            raise ValueError(f"Column {name_of(X, i)!r} of {name} holds {held}. {remedy}.")
+
+
+def _holds_numbers_alone(X: Any) -> bool:
+    """Whether the dtypes alone say so; where they do not, the cells are looked at."""
+    dtypes = X.dtypes if is_frame(X) else [getattr(X, "dtype", None)]
+    return all(getattr(dtype, "kind", "O") in "biufc" for dtype in dtypes)
 
 
 def _example(column: Any) -> str:

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from skae._data.convert import as_rows, dense_chunks, from_caller, image_shape_of
 from skae._data.frames import columns_of
-from skae._data.kinds import categorical_columns, check_kinds
+from skae._data.kinds import AS_NUMBERS, categorical_columns, check_kinds
 from skae._data.sources import source_of
 from skae._data.spec import InputSpec, as_column
 from skae._data.table import Table
@@ -57,8 +57,11 @@ def _check_array(estimator: Any, X: MatrixLike, reset: bool) -> Any:
         estimator._table = _table_of(X, estimator.categorical_features)
     if shape is not None:
         return _check_images(estimator, X, shape, reset)
-    if not reset and _is_as_fitted(estimator, X):
-        return X
+    if not reset:
+        if _is_as_fitted(estimator, X):
+            return X
+        fitted = [category.column for category in estimator._table.categories]
+        check_kinds(X, fitted, remedy=f"{AS_NUMBERS}, as in the fit")
     if estimator._table.categories:
         rows = _check_mixed(estimator, X, reset)
     else:
@@ -179,6 +182,8 @@ def check_image_array(X: MatrixLike) -> Any:
     """Images as an array of numbers, or the file that holds them."""
     X = from_caller(X)
     some = X if source_of(X) is None else np.asarray(X[:1])
+    if some.dtype.kind not in "biufc":
+        check_kinds(some.reshape(len(some), -1), [], remedy=AS_NUMBERS)
     checked = check_array(some, dtype="numeric", allow_nd=True, ensure_all_finite=False)
     return checked if some is X else X
 
@@ -208,7 +213,9 @@ def check_noises(noises: set[str], network: Any, given: InputSpec) -> None:
 def check_latents(estimator: Any, Z: MatrixLike) -> FloatArray:
     """Latents as an array; a ValueError if they are not as many as those of the fit."""
     check_is_fitted(estimator)
-    Z = check_array(from_caller(Z, "Z"), dtype=[np.float32, np.float64])
+    Z = from_caller(Z, "Z")
+    check_kinds(Z, [], "Z", AS_NUMBERS)
+    Z = check_array(Z, dtype=[np.float32, np.float64])
     if Z.shape[1] != estimator.n_components_:
         raise ValueError(
             f"Z has {Z.shape[1]} columns, but {type(estimator).__name__} was fitted with "
