@@ -43,6 +43,7 @@ DIFFERENT = {
     "hidden_layer_sizes": "a detector has narrow layers",
     "scaling": "a detector puts flags on their range",
     "dropout": "an imputer of few rows learns them by heart without it",
+    "batch_size": "a network that fills gaps takes more rows a step",
     "init": "a detector of tables starts at random, drawn latents always do",
     "learning_rate": "a detector of large images takes a smaller one",
     "max_epochs": "a detector trains shortly, latents that are drawn want more steps",

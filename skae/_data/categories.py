@@ -125,6 +125,12 @@ def starts_of(sizes: tuple[int, ...]) -> list[int]:
     return list(accumulate(sizes, initial=0))[:-1]
 
 
+def columns_of_units(sizes: tuple[int, ...], width: int) -> Tensor:
+    """The column of each unit of a row, (width,)."""
+    lengths = torch.tensor([1] * (width - sum(sizes)) + list(sizes))
+    return torch.arange(len(lengths)).repeat_interleave(lengths)
+
+
 def first_units(sizes: tuple[int, ...], width: int) -> np.ndarray:
     """The units of all numbers, and the first one of each category: one a column."""
     n_numbers = width - sum(sizes)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from skae._data.categories import shares_of, with_categories
+from skae._data.categories import Categories, shares_of, with_categories
 from skae._data.columns import bounds_of
 from skae._data.convert import dense_chunks, dense_rows, weighted_chunks
 from skae._data.loaded import Rows, content_keys, load_rows
@@ -46,12 +46,15 @@ from skae._networks.factory import (
     trained_part,
 )
 from skae._networks.fronted import FrontedNetwork
+from skae._networks.gaps import Gaps
 from skae._networks.principal import start_as_pca, start_as_shares
 from skae._networks.scattered import Front
 from skae._networks.subspace import Projection, SubspaceNetwork, SubspaceSpec
 from skae._runtime.device import computing, resolve_device, resolve_precision, trains_exactly
 from skae._runtime.randomness import FRONT_STREAM, SCALING_STREAM, START_STREAM
 from skae._runtime.tuning import (
+    FACTOR_PASSES,
+    FACTOR_ROWS,
     FAR_MARGIN,
     FENCE_ROWS,
     START_ROWS,
@@ -371,6 +374,8 @@ def _built(
     rows = scaled_rows(X, weights, scaler, dtype, device, estimator._draws(), *order)
     if not resume:
         _check_targets(estimator, rows)
+        if network.fills_gaps:
+            _fit_gaps(network, X, weights, scaler, plan, rows.categories)
         if setting.starts_as_pca:
             _start_as_pca(network, X, weights, scaler, plan, rows)
         if rows.categories is not None and isinstance(network, DenseNetwork):
@@ -409,6 +414,24 @@ def _fit_front(
     rows = load_rows(some, own, scaler, front.center.dtype, front.center.device, False)
     with computing(front.center.device, float(front.flops * len(rows))):
         front.fit(rows.values, rows.weights, plan.seeds[0])
+
+
+def _fit_gaps(
+    network: Network,
+    X: Any,
+    weights: FloatArray | None,
+    scaler: Scaler,
+    plan: TrainingPlan,
+    categories: Categories | None,
+) -> None:
+    """Let a network that fills gaps learn what is expected from some of the rows."""
+    place = plan.block_length, plan.seeds[0], START_STREAM
+    some, own = sampled(X, weights, FACTOR_ROWS, *place)
+    rows = load_rows(some, own, scaler, torch.float64, torch.device("cpu"), False)
+    gaps = network.modules()[0]
+    assert isinstance(gaps, Gaps)
+    with computing(torch.device("cpu"), float(FACTOR_PASSES * network.flops * len(rows))):
+        gaps.fit(rows.values, rows.weights, categories, plan.seeds[0])
 
 
 def _fit_subspace(

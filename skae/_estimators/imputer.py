@@ -1,6 +1,7 @@
 """AutoencoderImputer: missing cells filled in, as a step of a pipeline."""
 
 import dataclasses
+import math
 from numbers import Real
 from typing import Any
 
@@ -27,21 +28,31 @@ from skae._estimators.filling import impute
 from skae._estimators.fitting import Prepared
 from skae._estimators.output import asked_for, feature_names
 from skae._estimators.parameters import Autos
-from skae._estimators.sklearn_private import Interval, check_feature_names_in
+from skae._estimators.sklearn_private import Interval, StrOptions, check_feature_names_in
 from skae._model.spread import Spread, observed_cells
+from skae._networks.gaps import GapBuilder
 from skae._runtime.randomness import DENSITY_STREAM, draw_seed
-from skae._runtime.tuning import DENSITY_ROWS, HELD_OUT_FOR_ERRORS, IMPUTER_EPOCHS
+from skae._runtime.tuning import (
+    DENSITY_ROWS,
+    FEWEST_EPOCHS,
+    GAP_BATCH,
+    GAP_LAYERS,
+    GAP_STEPS,
+    HELD_OUT_FOR_ERRORS,
+    IMPUTER_EPOCHS,
+)
 from skae._training.plan import TrainingPlan
 
 
 class AutoencoderImputer(TransformerMixin, BaseAutoencoder):
-    """Missing cells filled in by a denoising autoencoder.
+    """Missing cells filled in by a network that learns to fill in masked ones.
 
     Stands where :class:`~sklearn.impute.KNNImputer` stands: :meth:`transform` imputes, so that it
-    is a step of a pipeline. Training masks cells at random, which the autoencoder learns to fill
+    is a step of a pipeline. Training masks cells at random, which the network learns to fill
     in from the others (Gondara and Wang, "MIDA: Multiple imputation using denoising
-    autoencoders", PAKDD 2018). Data frames may hold text, categories, flags and counts, and come
-    back with their dtypes.
+    autoencoders", PAKDD 2018). It begins with what a Gaussian expects of them, and learns what
+    is to be added. Data frames may hold text, categories, flags and counts, and come back with
+    their dtypes.
 
     Parameters
     ----------
@@ -58,13 +69,17 @@ class AutoencoderImputer(TransformerMixin, BaseAutoencoder):
         training and masked for this; values of a category in proportion to their probabilities.
         Fits or calls of several ``random_state`` are multiple imputations.
     n_components : int or "auto", default="auto"
-        Number of latents. "auto" is half of the features, at most 32.
+        Number of latents of the networks that have a bottleneck: "auto" is half of the features,
+        at most 32.
     hidden_layer_sizes : array-like of int or "auto", default="auto"
-        Widths of the encoder's hidden layers; the decoder mirrors them. "auto" is two layers, the
-        second half as wide as the first: 128 and 64 for tables, up to 512 and 256 for rows of
-        hundreds of features.
-    network : {"auto", "mlp", "conv", "conv1d"} or callable, default="auto"
-        "mlp" (the choice of "auto") is the dense network of ``hidden_layer_sizes``. "conv" is a
+        Widths of the hidden layers: of "gaps" all of them, of the other networks the encoder's,
+        which the decoder mirrors. "auto" is two layers: 256 and 256 for "gaps"; for "mlp" 128 and
+        64 for tables, up to 512 and 256 for rows of hundreds of features.
+    network : {"auto", "gaps", "mlp", "conv", "conv1d"} or callable, default="auto"
+        "gaps" (the choice of "auto", unless ``n_components`` is a number or ``init="pca"``) has no
+        bottleneck. A Gaussian with few factors, learned first, fills the gaps; a network that is
+        told which cells are missing, and how far each number has passed each of a dozen quantiles,
+        adds a correction. "mlp" is the dense autoencoder of ``hidden_layer_sizes``. "conv" is a
         convolutional network for images: ``hidden_layer_sizes`` are the channels of its stages,
         each of which halves height and width ("auto" is 32, 64 and 64, or one stage less than the
         image allows). "conv1d" is the same along time, for signals: ``X`` holds rows
@@ -124,9 +139,11 @@ class AutoencoderImputer(TransformerMixin, BaseAutoencoder):
     lr_schedule : {"constant", "cosine", "one_cycle"}, default="one_cycle"
         Course of the learning rate over the training steps.
     batch_size : int or "auto", default="auto"
-        Rows per step. "auto" is a power of two from 32 to 256 that makes about 64 batches an epoch.
+        Rows per step. "auto" is 128 for "gaps", else a power of two from 32 to 256 that makes about
+        64 batches an epoch.
     max_epochs : int or "auto", default="auto"
-        Passes over the data. "auto" is as many as 6,000 steps take, at least 15 and at most 1,000.
+        Passes over the data. "auto" is as many as 2,000 steps take for "gaps", else 6,000, at least
+        15; at most 1,000, but for "gaps".
     tol : float, default=1e-4
         A loss that falls by less than this counts as no improvement.
     n_iter_no_change : int or None, default=10
@@ -160,7 +177,7 @@ class AutoencoderImputer(TransformerMixin, BaseAutoencoder):
     encoder_, decoder_ : torch.nn.Module
         The fitted network, from scaled rows to latents and back.
     n_components_ : int
-        Number of latents.
+        Number of latents; for "gaps", of features.
     n_features_in_ : int
         Number of features seen in fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -200,6 +217,7 @@ class AutoencoderImputer(TransformerMixin, BaseAutoencoder):
 
     _parameter_constraints = {
         **BaseAutoencoder._parameter_constraints,
+        "network": [StrOptions({"auto", "gaps", "mlp", "conv", "conv1d"}), callable],
         "noise_level": [Interval(Real, 0, 1, closed="neither")],
         "add_indicator": ["boolean"],
         "keep_empty_features": ["boolean"],
@@ -411,6 +429,41 @@ class AutoencoderImputer(TransformerMixin, BaseAutoencoder):
 
     def _autos(self) -> Autos:
         return Autos(most_epochs=IMPUTER_EPOCHS)
+
+    def _fills_gaps(self) -> bool:
+        """Whether the network is the one for rows with gaps, and not an autoencoder."""
+        bottleneck = not isinstance(self.n_components, str) or self.init == "pca"
+        return self.network == "gaps" or (self.network == "auto" and not bottleneck)
+
+    def _n_latents(self, n_features: int) -> int:
+        if not self._fills_gaps():
+            return super()._n_latents(n_features)
+        if self.n_components != "auto":
+            raise ValueError(
+                f"network='gaps' has no bottleneck: n_components={self.n_components!r} must be "
+                f"'auto'. Pass network='mlp' for that number of latents."
+            )
+        return n_features
+
+    def _auto_batch(self, n_rows: int) -> int:
+        return GAP_BATCH if self._fills_gaps() else super()._auto_batch(n_rows)
+
+    def _auto_epochs(self, n_rows: int, batch_size: int, starts_as_pca: bool) -> int:
+        if not self._fills_gaps():
+            return super()._auto_epochs(n_rows, batch_size, starts_as_pca)
+        return max(FEWEST_EPOCHS, math.ceil(GAP_STEPS * batch_size / max(n_rows, batch_size)))
+
+    def _builder(self, hidden: Any) -> Any:
+        if not self._fills_gaps():
+            return super()._builder(hidden)
+        return GapBuilder(
+            GAP_LAYERS if isinstance(hidden, str) else hidden,
+            self.activation,
+            None if self.normalization == "auto" else self.normalization,
+            float(self.dropout),
+            sum(self._table.sizes),
+            self.loss == "log_loss",
+        )
 
     def _draws(self) -> bool:
         return True

@@ -260,7 +260,7 @@ class AutoencoderParameters(OtherNamesMixin, BaseEstimator):
         n_rows, n_members = self._n_rows_of_member(n_rows), self._n_members()
         batch_size = self.batch_size
         if isinstance(batch_size, str):
-            batch_size = auto.batch_size(n_rows)
+            batch_size = self._auto_batch(n_rows)
         max_epochs = self.max_epochs
         if isinstance(max_epochs, str):
             max_epochs = self._auto_epochs(n_rows, int(batch_size), starts_as_pca)
@@ -287,6 +287,9 @@ class AutoencoderParameters(OtherNamesMixin, BaseEstimator):
             places=tuple((seeds[0], k / n_members) for k in range(n_members)),
             image_shape=self._input.image_shape,
         )
+
+    def _auto_batch(self, n_rows: int) -> int:
+        return auto.batch_size(n_rows)
 
     def _auto_epochs(self, n_rows: int, batch_size: int, starts_as_pca: bool) -> int:
         most, draws = self._autos().most_epochs, self._draws()

@@ -26,9 +26,11 @@ from skae._model.density import Mixture
 from skae._model.model import Model
 from skae._model.spread import N_QUANTILES
 from skae._networks.activations import ACTIVATIONS
+from skae._networks.builders import Builder
 from skae._networks.conv import ConvBuilder, UnetBuilder
 from skae._networks.dense import DenseSpec
 from skae._networks.factory import initialize, state_shapes
+from skae._networks.gaps import GapBuilder
 from skae._networks.modules import ModuleNetwork, ModuleSpec
 from skae._networks.scattered import ScatteredSpec, n_axes
 from skae._networks.subspace import SubspaceSpec
@@ -49,7 +51,7 @@ _CHOICES: dict[str, Any] = {
 class _Modules:
     """A ``ModuleSpec`` as it stands in a file: without the builder of the user's modules."""
 
-    builder: ConvBuilder | UnetBuilder | None
+    builder: ConvBuilder | UnetBuilder | GapBuilder | None
     input_shape: tuple[int, ...]
     n_components: int
     n_nonzero: int | None
@@ -80,7 +82,7 @@ def stored_model(model: Model) -> dict[str, Any]:
     spec = state["spec"]
     if isinstance(spec, ModuleSpec):
         assert isinstance(model.network, ModuleNetwork)
-        builder = spec.builder if isinstance(spec.builder, (ConvBuilder, UnetBuilder)) else None
+        builder = spec.builder if isinstance(spec.builder, Builder) else None
         layout = [] if builder else _layout(model.network)
         spec = _Modules(**vars(spec) | {"builder": builder})
     return state | {"spec": spec, "layout": layout}
@@ -170,11 +172,13 @@ def _check_settings(settings: dict[str, Any]) -> None:
             _check_settings(vars(value))
         elif name in _CHOICES:
             must(value in _CHOICES[name], f"{name}={value!r} is unknown")
+        elif name == "n_units":
+            must(value >= 0, f"n_units={value!r} must not be negative")
         elif name == "dropout":
             must(0 <= value < 1, f"dropout={value!r} must be in [0, 1)")
         elif isinstance(value, (int, tuple)) and not isinstance(value, bool):
             sizes = (value,) if isinstance(value, int) else value
-            empty = name == "hidden_layer_sizes"
+            empty = name in ("hidden_layer_sizes", "layers")
             must((len(sizes) > 0 or empty) and 0 not in sizes, f"{name} must be positive")
             must(len(sizes) <= _MOST_SIZES, f"{name} has more than {_MOST_SIZES} entries")
 

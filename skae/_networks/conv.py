@@ -17,14 +17,13 @@ from torch.nn import functional
 
 from skae._data.spec import shorter_side
 from skae._networks.activations import ACTIVATIONS
+from skae._networks.builders import Builder, Shape
 from skae._networks.holes import fill_holes
 from skae._runtime.tuning import CONV_CHANNELS, CORRECTION_DAMPING, UNET_CHANNELS
 
-Shape = tuple[int, ...]
-
 
 @dataclass(frozen=True)
-class ImageBuilder:
+class ImageBuilder(Builder):
     """How to build a pair of modules for images of shape (channels, height, width).
 
     Attributes
@@ -46,35 +45,9 @@ class ImageBuilder:
     dropout: float = 0.0
     strides: tuple[int, ...] = (2, 2)
 
-    # Value of missing pixels in the network's input.
-    missing = 0.0
-
-    def __call__(self, input_shape: Shape, n_components: int) -> tuple[nn.Module, nn.Module]:
-        # On the meta device, modules draw no random numbers.
-        with torch.device("meta"):
-            pair = self.build(input_shape, n_components)
-        for module in pair:
-            module.to_empty(device="cpu")
-        return pair
-
-    def build(self, input_shape: Shape, n_components: int) -> tuple[nn.Module, nn.Module]:
-        raise NotImplementedError
-
-    def for_draws(self) -> "ImageBuilder":
-        """The builder of a variational network."""
-        raise NotImplementedError
-
-    def draw(self, modules: Iterable[nn.Module], rng: torch.Generator) -> None:
-        """Fill in the first weights: uniform up to 1 / sqrt(fan in), biases zero."""
-        for module in modules:
-            if isinstance(module, (nn.BatchNorm2d, nn.GroupNorm)):
-                module.reset_parameters()
-            elif isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
-                bound = _fan_in(module) ** -0.5
-                drawn = torch.empty(module.weight.shape, dtype=torch.float32)
-                module.weight.data.copy_(drawn.uniform_(-bound, bound, generator=rng))
-                if module.bias is not None:
-                    module.bias.data.zero_()
+    @property
+    def draws_globally(self) -> bool:
+        return self.dropout > 0
 
     def conv(
         self,
@@ -365,14 +338,3 @@ def image_builder(
         normalization = _NORMALIZATION[builder]
     strides = (min(height, 2), min(width, 2))
     return builder(channels, activation, normalization, dropout, strides)
-
-
-def _fan_in(module: nn.Module) -> float:
-    """Number of inputs that one output of a layer sums over."""
-    assert isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))
-    if isinstance(module, nn.Linear):
-        return module.in_features
-    area = float(module.kernel_size[0] * module.kernel_size[1])
-    if isinstance(module, nn.ConvTranspose2d):
-        area /= module.stride[0] * module.stride[1]
-    return module.in_channels * area

@@ -296,6 +296,9 @@ class DenseNetwork:
     def device(self) -> torch.device:
         return self.parameters.device
 
+    # Whether observed cells pass through it, so that its loss is one of hidden cells.
+    fills_gaps = False
+
     @property
     def n_members(self) -> int:
         return self.spec.n_members

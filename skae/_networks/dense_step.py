@@ -223,7 +223,7 @@ class DenseStep:
 
     def _drop(self, i: int, a: Tensor) -> tuple[Tensor, Backward]:
         """Zero units at random and scale the others up (Srivastava et al. 2014)."""
-        table = _dropout_table(self.network.spec.dropout, a)
+        table = dropout_table(self.network.spec.dropout, a)
         y, mask, offsets = torch.empty_like(a), torch.empty_like(a), self.offsets
 
         def forward() -> None:
@@ -284,7 +284,7 @@ def _uniform_table(like: Tensor) -> Tensor:
     return values.to(like.device, dtype)
 
 
-def _dropout_table(rate: float, like: Tensor) -> RandomTable:
+def dropout_table(rate: float, like: Tensor) -> RandomTable:
     """Zeros with probability ``rate``, else 1 / (1 - rate)."""
     values = (_uniform_table(like) >= rate).to(like.dtype).div_(1.0 - rate)
-    return RandomTable(values, like.shape[2])
+    return RandomTable(values, like.shape[-1])

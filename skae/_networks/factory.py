@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from skae._networks.builders import Builder
 from skae._networks.conv import ImageBuilder, UnetBuilder
 from skae._networks.dense import DenseNetwork, DenseSpec, n_buffers, n_parameters
 from skae._networks.dense_step import DenseStep
@@ -31,7 +32,7 @@ def initialize(
     if isinstance(spec, DenseSpec):
         dense = DenseNetwork.initialize(spec, seeds, dtype, device)
         return _dense(spec, dense.parameters, dense.buffers)
-    if isinstance(spec.builder, ImageBuilder):
+    if isinstance(spec.builder, Builder):
         network = ModuleNetwork(spec, dtype, device)
         spec.builder.draw(network.pair.modules(), generator(seeds[0], WEIGHTS_STREAM))
         return network
@@ -49,7 +50,7 @@ def state_shapes(spec: Spec) -> dict[str, tuple[int, ...]]:
         if isinstance(spec, SubspaceSpec):
             return shapes | subspace_shapes(spec)
         return shapes | (front_shapes(spec) if isinstance(spec, ScatteredSpec) else {})
-    if not isinstance(spec.builder, ImageBuilder):
+    if not isinstance(spec.builder, Builder):
         network = initialize(spec, (0,), torch.float32, torch.device("cpu"))
         return {name: tuple(value.shape) for name, value in network.state().items()}
     with torch.device("meta"):
@@ -66,7 +67,7 @@ def draws_globally(network: Network) -> bool:
     if isinstance(network, DenseNetwork):
         return False
     builder = network.spec.builder
-    return not isinstance(builder, ImageBuilder) or builder.dropout > 0
+    return not isinstance(builder, Builder) or builder.draws_globally
 
 
 def restore(

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skae._networks.conv import ImageBuilder
+from skae._networks.builders import Builder
 from skae._networks.dense import top_k_mask
+from skae._networks.gaps import GapBuilder, RowDropout
 from skae._networks.latents import (
     LatentControls,
     Mean,
@@ -87,7 +88,12 @@ class ModuleNetwork:
     @property
     def missing(self) -> float:
         """Value of missing cells in the input."""
-        return self.spec.builder.missing if isinstance(self.spec.builder, ImageBuilder) else 0.0
+        return self.spec.builder.missing if isinstance(self.spec.builder, Builder) else 0.0
+
+    @property
+    def fills_gaps(self) -> bool:
+        """Whether observed cells pass through it, so that its loss is one of hidden cells."""
+        return isinstance(self.spec.builder, GapBuilder)
 
     @property
     def row_width(self) -> int:
@@ -236,11 +242,14 @@ class ModuleStep:
         self.gradient = torch.empty_like(self.input)
         self.latent_gradient = self.input.new_zeros(1, batch_size, network.spec.n_components)
         self.offsets = torch.zeros(batch_size, dtype=torch.int64, device=like.device)
+        self._drops = [m for m in network.pair.modules() if isinstance(m, RowDropout)]
         if network.spec.variational:
             self.posterior = ModulePosterior(network, self.offsets, self.latent_gradient)
 
     def forward(self) -> None:
         self.network.train(True)
+        for module in self._drops:
+            module.offsets = self.offsets
         # No cache: it would keep the first step's weights, because it is emptied only at the end
         # of the outermost context, and one such context (device.computing) holds the whole fit.
         half = torch.autocast(

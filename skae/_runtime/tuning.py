@@ -115,6 +115,15 @@ RECENT_ROWS, FEWEST_RECENT = 256, 16
 # Imputation: most epochs, and the share of the rows that tells how far off filled-in cells are.
 IMPUTER_EPOCHS, HELD_OUT_FOR_ERRORS = 1000, 0.1
 
+# Networks that fill gaps: layers, what a Gaussian with factors expects, levels of numbers, parts
+# of the columns that are hidden in turns to judge.
+GAP_LAYERS = (256, 256)
+GAP_BATCH, GAP_STEPS = 128, 2000
+FACTORS, FACTOR_ROWS, FACTOR_PASSES = 16, 4096, 20
+FACTOR_PRIOR, LEAST_FACTOR_NOISE = 2e-3, 1e-2
+GAP_LEVELS, GAP_LEVELS_OF_ALL = 12, 2048
+GAP_PARTS = 5
+
 # Densities of latents.
 DENSITY_ROWS = 20_000
 MIXTURE_SIZES, ROWS_OF_A_COMPONENT = (1, 2, 3, 5, 10, 20, 40, 80), 10

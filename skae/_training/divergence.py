@@ -11,6 +11,7 @@ from skae._data.loaded import Rows
 from skae._networks.factory import Network
 from skae._runtime.randomness import EPOCH_STREAM, generator
 from skae._runtime.tuning import DIVERGED_ERROR
+from skae._training.evaluation import outputs_of
 from skae._training.feeds import make_feed
 from skae._training.losses import loss_of
 from skae._training.plan import TrainingPlan
@@ -82,7 +83,7 @@ def _losses(network: Network, rows: Rows, plan: TrainingPlan, seen: Seen) -> tup
     loss, observed = loss_of(plan.loss, rows.categories), ~seen.rows.isnan()
     target, given = seen.rows.nan_to_num(0.0), seen.rows.nan_to_num(network.missing)
     far = DIVERGED_ERROR * target.abs().clamp(min=1.0)
-    values = loss.value(network.decode(network.encode(given)), target)
+    values = loss.value(outputs_of(network, given, rows.categories), target)
     most = loss.of_outputs_off(far, target)
     counts = observed.double() if seen.weights is None else observed * seen.weights.double()
     # By a choice, since zero times infinity is no number.

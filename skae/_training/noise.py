@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from skae._data.categories import columns_of_units
 from skae._data.spec import shorter_side
 from skae._runtime.randomness import (
     NOISE_SALT,
@@ -57,9 +58,7 @@ class RowSpace:
     @property
     def columns(self) -> Tensor:
         """The column of each feature; all of a category's are of one."""
-        n_numbers, device = len(self.origin) - sum(self.sizes), self.origin.device
-        lengths = torch.tensor([1] * n_numbers + list(self.sizes), device=device)
-        return torch.arange(len(lengths), device=device).repeat_interleave(lengths)
+        return columns_of_units(self.sizes, len(self.origin)).to(self.origin.device)
 
     @property
     def pixels(self) -> tuple[int, int, int]:

@@ -34,7 +34,9 @@ FRAMES = {
 
 @pytest.mark.parametrize("held", HELD)
 def test_arrays_of_digits_are_refused(held):
-    with pytest.raises(ValueError, match="Column [01] of X holds text, such as .*Pass a data frame"):
+    with pytest.raises(
+        ValueError, match=r"Column [01] of X holds text, such as .*Pass a data frame"
+    ):
         AutoencoderTransformer(**SMALL).fit(HELD[held]())
 
 

@@ -7,7 +7,7 @@ import torch
 
 from skae._networks.activations import ACTIVATIONS
 from skae._networks.dense import DenseNetwork, DenseSpec, split
-from skae._networks.dense_step import DenseStep, _dropout_table
+from skae._networks.dense_step import DenseStep, dropout_table
 from skae._networks.factory import make_step
 from skae._networks.modules import ModuleNetwork, ModuleSpec
 from skae._runtime.randomness import RandomTable, table_offsets
@@ -20,7 +20,7 @@ LATENTS = [(3,), (4, 4), (4, 2)]
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_rate_of_dropout_is_the_one_asked_for_in_half_precision_too(dtype):
     like = torch.empty(1, 1, 4, dtype=dtype)
-    dropped = _dropout_table(0.001, like)._values == 0
+    dropped = dropout_table(0.001, like)._values == 0
     assert dropped.double().mean() == pytest.approx(0.001, abs=1e-4)
 
 
@@ -34,7 +34,7 @@ def _network(spec):
 
 def _dropout_mask(spec, i, offsets, width):
     out = torch.empty(len(offsets), width, dtype=torch.float64)
-    table = _dropout_table(spec.dropout, out[None])
+    table = dropout_table(spec.dropout, out[None])
     return table.rows(table_offsets(offsets, i), out)
 
 
