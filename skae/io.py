@@ -317,6 +317,8 @@ def _plain(name: str, value: Any) -> Any:
         return [_plain(name, item) for item in value]
     if isinstance(value, tuple):
         return {"tuple": [_plain(name, item) for item in value]}
+    if type(value) is dict:
+        return {"pairs": [_plain(name, [key, item]) for key, item in value.items()]}
     raise ValueError(
         f"{name}={value!r} is code, which a safe file cannot hold. Pass a number or one of the "
         f"named options, or save with skops or joblib."
@@ -326,6 +328,10 @@ def _plain(name: str, value: Any) -> Any:
 def _unplain(value: Any) -> Any:
     if type(value) is dict and value.keys() == {"tuple"} and type(value["tuple"]) is list:
         return tuple(_unplain(item) for item in value["tuple"])
+    if type(value) is dict and value.keys() == {"pairs"} and type(value["pairs"]) is list:
+        pairs = _unplain(value["pairs"])
+        if all(type(pair) is list and [*map(type, pair)][:1] in ([str], [int]) for pair in pairs):
+            return {pair[0]: pair[-1] for pair in pairs}
     if type(value) is list:
         return [_unplain(item) for item in value]
     if type(value) is dict:

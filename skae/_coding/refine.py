@@ -32,7 +32,7 @@ from skae._runtime.tuning import (
     CODEC_RATE,
     CODEC_UPDATES,
 )
-from skae._training.losses import LOSSES
+from skae._training.losses import loss_of
 from skae._training.optimizers import Optimizer
 from skae._training.plan import SCHEDULES
 
@@ -124,7 +124,7 @@ class _Training:
         gradients = torch.zeros_like(network.parameters)
         self._step = make_step(network, gradients, size, model.dtype, latent_penalty=True)
         self._step.controls.on_latents = self._quantize
-        self._link = LOSSES[model.loss].link
+        self._link = loss_of(model.loss, None).link
         self._bounds = scaled_bounds(model.scaler, model.dtype, network.device)
         self._price = BIT_PRICE * step**2
         like = network.parameters

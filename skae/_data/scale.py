@@ -66,6 +66,15 @@ class AffineScaler(Ranged):
             return None
         return (np.array(self.limits)[:, None] - self.center) / self.scale
 
+    def with_some(self, columns: list[int], other: "AffineScaler") -> "AffineScaler":
+        """A scaler that scales some of the features as another does."""
+        center, scale = self.center.copy(), self.scale.copy()
+        center[columns], scale[columns] = other.center[columns], other.scale[columns]
+        seen = None if self.seen is None else self.seen.copy()
+        if seen is not None and other.seen is not None:
+            seen[:, columns] = other.seen[:, columns]
+        return replace(self, center=center, scale=scale, seen=seen, limits=None)
+
     def repeated(self, n: int) -> "AffineScaler":
         """A scaler for rows that hold these features ``n`` times, one set after another."""
         center, scale = np.tile(self.center, n), np.tile(self.scale, n)
@@ -294,6 +303,11 @@ def _mixed(summary: _Summary, rows: Any) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.where(summary.values.few, (summary.high - summary.low) / 2, deviation)
 
 
+def _counts(summary: _Summary, rows: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Divide by the mean: zeros stay zeros, and the mean is one."""
+    return np.zeros_like(summary.mean), summary.mean
+
+
 _SCALINGS: dict[str, Callable[[_Summary, Any], tuple[np.ndarray, np.ndarray]]] = {
     "standard": _standard,
     "flags": _flags,
@@ -301,6 +315,7 @@ _SCALINGS: dict[str, Callable[[_Summary, Any], tuple[np.ndarray, np.ndarray]]] =
     "minmax": _minmax,
     "robust": _robust,
     "mixed": _mixed,
+    "counts": _counts,
 }
 
 

@@ -95,9 +95,12 @@ class DenoisingAutoencoder(PairedAutoencoder):
         that counts once. Values that the fit has not seen count as missing.
     activation : {"relu", "tanh", "logistic", "elu", "gelu", "silu"}, default="silu"
         Activation of the hidden layers.
-    loss : {"squared_error", "absolute_error", "huber", "log_loss"}, default="squared_error"
-        Loss of each scaled feature. "huber" turns linear at one unit; "log_loss" is for features in
-        [0, 1].
+    loss : str, callable or dict, default="squared_error"
+        Loss of each scaled feature: "squared_error", "absolute_error", "huber" (linear beyond one
+        unit), "log_loss" for features in [0, 1], or "poisson" for counts, whose means are rebuilt
+        (``scaling="auto"`` divides them by their mean). A function ``(output, target)`` of two
+        tensors returns the loss of each element, and is differentiated by autograd. A dict gives
+        columns, by name or number, a loss each; the others have the squared error.
     scaling : {"auto", "standard", "common", "minmax", "robust", "mixed"}, transformer or \
             None, default="auto"
         Scaling of the features, undone in everything that is returned in the user's units. "common"

@@ -10,29 +10,23 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from skae._data.categories import Categories, shares_of, with_categories
-from skae._data.columns import bounds_of
-from skae._data.convert import dense_chunks, dense_rows, weighted_chunks
+from skae._data.categories import Categories
+from skae._data.convert import dense_chunks, weighted_chunks
 from skae._data.loaded import Rows, content_keys, load_rows
 from skae._data.projected import ProjectedRows
-from skae._data.reach import Chunks, at_least, fences_of
 from skae._data.scale import (
     Scaler,
-    TransformerScaler,
-    fit_pixel_scaler,
-    fit_scaler,
-    needs_all_rows,
     unscaled,
 )
-from skae._data.shards import communicator_of, local
+from skae._data.shards import local
 from skae._data.streamed import (
     block_length,
     sample_rows,
     sampled,
     scaled_rows,
-    scaling_sample,
 )
 from skae._data.types import FloatArray, MatrixLike
+from skae._estimators.scaling import check_targets, fitted_scaler
 from skae._model.model import Model
 from skae._networks.conv import BUILDERS
 from skae._networks.dense import DenseNetwork, DenseSpec
@@ -51,29 +45,20 @@ from skae._networks.principal import start_as_pca, start_as_shares
 from skae._networks.scattered import Front
 from skae._networks.subspace import Projection, SubspaceNetwork, SubspaceSpec
 from skae._runtime.device import computing, resolve_device, resolve_precision, trains_exactly
-from skae._runtime.randomness import FRONT_STREAM, SCALING_STREAM, START_STREAM
+from skae._runtime.randomness import FRONT_STREAM, START_STREAM
 from skae._runtime.tuning import (
     FACTOR_PASSES,
     FACTOR_ROWS,
-    FAR_MARGIN,
-    FENCE_ROWS,
     START_ROWS,
     SUBSPACE_AXES,
     WIDE_FEATURES,
-    ZERO_ROWS,
-    ZERO_SHARE,
 )
 from skae._training.feeds import trained_on
 from skae._training.job import Job, Start
+from skae._training.losses import LossKind
 from skae._training.monitor import Monitor
 from skae._training.plan import TrainingPlan, TrainState
 from skae._training.proof import held_back
-
-# Networks that correct what they are given, and take it as it is.
-_OF_ANY_LEVEL = ("unet", "unet1d")
-
-# Networks whose rows are scaled as pixels, alike in all places.
-_OF_PIXELS = {*BUILDERS, "scattering"}
 
 # Numbers of wide rows that are dense at once: many rows for each pass over all axes.
 _BLOCK_VALUES = 1 << 24
@@ -95,7 +80,7 @@ class Prepared:
     job : Job
     network : Network
         What the job trains, with a front that it does not see.
-    loss : str
+    loss : name, function or tuple of these
     dtype : torch.dtype
         Of the results.
     """
@@ -105,7 +90,7 @@ class Prepared:
     scaler: Scaler
     job: Job
     network: Network
-    loss: str
+    loss: LossKind
     dtype: torch.dtype
 
     def model(self) -> Model:
@@ -163,7 +148,7 @@ def prepare(
         )
     rows, weights = estimator._training_rows(X, sample_weight, reset=not resume)
     setting = _resolved(estimator, rows, resume, one_pass)
-    scaler = _fitted_scaler(estimator, rows, weights, setting.plan, resume)
+    scaler = fitted_scaler(estimator, rows, weights, setting.plan, resume)
     noisy = None
     if X_noisy is not None:
         noisy, _ = estimator._training_rows(X_noisy, sample_weight, reset=False)
@@ -177,7 +162,7 @@ def prepare(
         plan = dataclasses.replace(job.plan, early_stopping=False)  # of no rows of X
         job = job._replace(plan=plan)
         job.rows.validation = _beside(network, held_out, scaler)
-    return Prepared(rows, weights, scaler, job, network, estimator.loss, setting.dtype)
+    return Prepared(rows, weights, scaler, job, network, setting.plan.loss, setting.dtype)
 
 
 def _beside(network: Network, X: Any, scaler: Scaler) -> Rows:
@@ -255,91 +240,6 @@ def _may_be_proven(estimator: Any, plan: TrainingPlan, X: Any) -> bool:
     return asked and ends and here and plan.noise is None and len(plan.seeds) == 1
 
 
-def _fitted_scaler(
-    estimator: Any, X: Any, weights: FloatArray | None, plan: TrainingPlan, resume: bool
-) -> Scaler:
-    if resume:
-        rows = weighted_chunks(local(X), None)
-        return estimator._model.scaler.widened(rows, communicator_of(X))
-    scaler = _new_scaler(estimator, X, weights, plan)
-    # Noise takes pixels beyond their range.
-    of_images, autos = estimator._input.image_shape is not None, estimator._autos()
-    scaler.margin = FAR_MARGIN if of_images else autos.margin
-    if estimator.network in _OF_ANY_LEVEL:
-        scaler.seen = None
-    if scaler.seen is not None:
-        scaler.seen = at_least(scaler.seen, autos.usual)
-    scaler.output_bounds = _output_bounds(estimator, X.shape[1])
-    return scaler
-
-
-def _output_bounds(estimator: Any, n_features: int) -> np.ndarray | None:
-    """Bounds of each unit of the rows that are given back, if there are any."""
-    given, table = estimator.output_bounds, estimator._table
-    bounds = bounds_of(given, table.n_columns if table.categories else n_features)
-    if bounds is None:
-        return None
-    if estimator._input.is_patch:
-        raise ValueError(
-            f"output_bounds={given!r} is not for patches, from which images of any size are made. "
-            f"Clip the images, or pass patch_size=None."
-        )
-    return table.bounds_of_units(bounds)
-
-
-def _new_scaler(estimator: Any, X: Any, weights: FloatArray | None, plan: TrainingPlan) -> Scaler:
-    scaling = estimator.scaling
-    if scaling == "auto" and X.shape[1] >= WIDE_FEATURES and _is_mostly_zero(X, plan):
-        scaling = "common"
-    if needs_all_rows(scaling):
-        X, weights = scaling_sample(X, weights, plan.block_length, plan.seeds[0])
-    chunks = functools.partial(weighted_chunks, local(X), local(weights))
-    autos, fences = estimator._autos(), None
-    if autos.fenced:
-        some, _ = sampled(X, None, FENCE_ROWS, plan.block_length, plan.seeds[0], SCALING_STREAM)
-        fences = fences_of(dense_rows(some, slice(None)))
-    if estimator._table.categories:
-        return _mixed_scaler(estimator, chunks, fences)
-    bounded, given = estimator.loss == "log_loss", estimator._input
-    communicator = communicator_of(X)
-    if given.is_patch or (estimator.network in _OF_PIXELS and scaling == "auto"):
-        n_channels = given.network_shape[0]
-        return fit_pixel_scaler(scaling, chunks, bounded, n_channels, communicator)
-    return fit_scaler(scaling, chunks, bounded, autos.scaling, autos.limited, communicator, fences)
-
-
-def _is_mostly_zero(X: Any, plan: TrainingPlan) -> bool:
-    """Whether rows are counts of words, or the like: rare features must not be blown up."""
-    place = plan.block_length, plan.seeds[0], SCALING_STREAM
-    some, _ = sampled(X, None, ZERO_ROWS, *place)
-    return bool((dense_rows(some, slice(None)) == 0).mean() >= ZERO_SHARE)
-
-
-def _mixed_scaler(estimator: Any, chunks: Chunks, fences: np.ndarray | None) -> Scaler:
-    """A scaler of numbers and of categories after them."""
-    scaling, sizes = estimator.scaling, estimator._table.sizes
-    n_units = sum(sizes)
-    if scaling is not None and not isinstance(scaling, str):
-        raise ValueError(
-            f"scaling={scaling!r} scales numbers, but X has categories too. Pass one of the named "
-            f"scalings, or put it ahead, in a ColumnTransformer."
-        )
-    bounded = estimator.loss == "log_loss"
-    if scaling == "auto":
-        scaling = "minmax" if bounded else estimator._autos().scaling
-    numbers: Scaler | None = None
-    if estimator._table.numbers:
-        fences = None if fences is None else fences[:, :-n_units]
-        parts = functools.partial(_numbers_alone, chunks, n_units)
-        numbers = fit_scaler(scaling, parts, bounded, fences=fences)
-    assert not isinstance(numbers, TransformerScaler)
-    return with_categories(numbers, shares_of(chunks(), n_units), sizes, scaling == "mixed")
-
-
-def _numbers_alone(chunks: Chunks, n_units: int) -> Iterator[tuple[Any, Any]]:
-    return ((rows[:, :-n_units], weights) for rows, weights in chunks())
-
-
 def _built(
     estimator: Any,
     X: Any,
@@ -373,7 +273,7 @@ def _built(
     order = (plan.block_length, len(plan.seeds), plan.batch_size)
     rows = scaled_rows(X, weights, scaler, dtype, device, estimator._draws(), *order)
     if not resume:
-        _check_targets(estimator, rows)
+        check_targets(estimator, rows, plan.loss)
         if network.fills_gaps:
             _fit_gaps(network, X, weights, scaler, plan, rows.categories)
         if setting.starts_as_pca:
@@ -470,20 +370,3 @@ def _start_as_pca(
         of_members *= sample.weights
     with computing(cpu, 2.0 * sample.values.numel() * X.shape[1]):
         start_as_pca(network, sample.values, of_members, plan.seeds)
-
-
-def _check_targets(estimator: Any, rows: Rows) -> None:
-    n_numbers = len(estimator._table.numbers) if rows.categories else len(rows.origin)
-    if estimator.loss != "log_loss" or n_numbers == 0:
-        return
-    if estimator.network == "scattering":
-        raise ValueError(
-            "loss='log_loss' needs values in [0, 1], but network='scattering' rebuilds coordinates "
-            "of images. Pass loss='squared_error'."
-        )
-    low, high = (bound[:n_numbers] for bound in rows.low_and_high())
-    if float(low.min()) < 0.0 or float(high.max()) > 1.0 + 1e-6:
-        raise ValueError(
-            f"loss='log_loss' needs values in [0, 1]; scaled by scaling={estimator.scaling!r} they "
-            f"lie in [{float(low.min()):g}, {float(high.max()):g}]. Pass scaling='minmax'."
-        )

@@ -41,6 +41,7 @@ from skae._runtime.tuning import (
     HELD_OUT_FOR_ERRORS,
     IMPUTER_EPOCHS,
 )
+from skae._training.losses import is_of_values
 from skae._training.plan import TrainingPlan
 
 
@@ -76,10 +77,11 @@ class AutoencoderImputer(TransformerMixin, BaseAutoencoder):
         which the decoder mirrors. "auto" is two layers: 256 and 256 for "gaps"; for "mlp" 128 and
         64 for tables, up to 512 and 256 for rows of hundreds of features.
     network : {"auto", "gaps", "mlp", "conv", "conv1d"} or callable, default="auto"
-        "gaps" (the choice of "auto", unless ``n_components`` is a number or ``init="pca"``) has no
-        bottleneck. A Gaussian with few factors, learned first, fills the gaps; a network that is
-        told which cells are missing, and how far each number has passed each of a dozen quantiles,
-        adds a correction. "mlp" is the dense autoencoder of ``hidden_layer_sizes``. "conv" is a
+        "gaps" (the choice of "auto", unless ``n_components`` is a number, ``init="pca"`` or a loss
+        "log_loss", "poisson" or a function) has no bottleneck. A Gaussian with few factors, learned
+        first, fills the gaps; a network that is told which cells are missing, and how far each
+        number has passed each of a dozen quantiles, adds a correction. "mlp" is the dense
+        autoencoder of ``hidden_layer_sizes``. "conv" is a
         convolutional network for images: ``hidden_layer_sizes`` are the channels of its stages,
         each of which halves height and width ("auto" is 32, 64 and 64, or one stage less than the
         image allows). "conv1d" is the same along time, for signals: ``X`` holds rows
@@ -100,9 +102,12 @@ class AutoencoderImputer(TransformerMixin, BaseAutoencoder):
         that counts once. Values that the fit has not seen count as missing.
     activation : {"relu", "tanh", "logistic", "elu", "gelu", "silu"}, default="silu"
         Activation of the hidden layers.
-    loss : {"squared_error", "absolute_error", "huber", "log_loss"}, default="squared_error"
-        Loss of each scaled feature. "huber" turns linear at one unit; "log_loss" is for features in
-        [0, 1].
+    loss : str, callable or dict, default="squared_error"
+        Loss of each scaled feature: "squared_error", "absolute_error", "huber" (linear beyond one
+        unit), "log_loss" for features in [0, 1], or "poisson" for counts, whose means are rebuilt
+        (``scaling="auto"`` divides them by their mean). A function ``(output, target)`` of two
+        tensors returns the loss of each element, and is differentiated by autograd. A dict gives
+        columns, by name or number, a loss each; the others have the squared error.
     scaling : {"auto", "standard", "common", "minmax", "robust", "mixed"}, transformer or \
             None, default="auto"
         Scaling of the features, undone in everything that is returned in the user's units. "common"
@@ -432,12 +437,19 @@ class AutoencoderImputer(TransformerMixin, BaseAutoencoder):
 
     def _fills_gaps(self) -> bool:
         """Whether the network is the one for rows with gaps, and not an autoencoder."""
+        if self.network != "auto":
+            return self.network == "gaps"
         bottleneck = not isinstance(self.n_components, str) or self.init == "pca"
-        return self.network == "gaps" or (self.network == "auto" and not bottleneck)
+        return not bottleneck and is_of_values(self._loss())
 
     def _n_latents(self, n_features: int) -> int:
         if not self._fills_gaps():
             return super()._n_latents(n_features)
+        if not is_of_values(self._loss()):
+            raise ValueError(
+                f"network='gaps' gives values, but loss={self.loss!r} takes logits, logarithms or "
+                f"what a function says. Pass network='mlp'."
+            )
         if self.n_components != "auto":
             raise ValueError(
                 f"network='gaps' has no bottleneck: n_components={self.n_components!r} must be "
@@ -462,7 +474,6 @@ class AutoencoderImputer(TransformerMixin, BaseAutoencoder):
             None if self.normalization == "auto" else self.normalization,
             float(self.dropout),
             sum(self._table.sizes),
-            self.loss == "log_loss",
         )
 
     def _draws(self) -> bool:

@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator
 
 from skae._data.spec import InputSpec, as_column, sizes_of
 from skae._data.types import Device
+from skae._estimators.column_losses import losses_of_columns
 from skae._estimators.other_names import OtherNamesMixin
 from skae._estimators.sklearn_private import HasMethods, Interval, StrOptions, refuse_booleans
 from skae._networks.activations import ACTIVATIONS
@@ -21,7 +22,7 @@ from skae._networks.scattered import scattered_spec
 from skae._runtime.randomness import draw_seed, member_seeds
 from skae._runtime.tuning import EPOCHS_FROM_PCA, LEARNING_RATE, MOST_EPOCHS, NEAR_MARGIN
 from skae._training import auto
-from skae._training.losses import LOSSES
+from skae._training.losses import LOSSES, LossKind, is_of_values
 from skae._training.optimizers import OPTIMIZERS
 from skae._training.plan import SCHEDULES, TrainingPlan
 
@@ -74,7 +75,7 @@ class AutoencoderParameters(OtherNamesMixin, BaseEstimator):
         "image_shape": [None, "array-like"],
         "categorical_features": [StrOptions({"from_dtype"}), "array-like", None],
         "activation": [StrOptions(set(ACTIVATIONS))],
-        "loss": [StrOptions(set(LOSSES))],
+        "loss": [StrOptions(set(LOSSES)), callable, dict],
         "scaling": [
             StrOptions({"auto", "standard", "common", "minmax", "robust", "mixed"}),
             HasMethods(["fit", "transform", "inverse_transform"]),
@@ -203,6 +204,12 @@ class AutoencoderParameters(OtherNamesMixin, BaseEstimator):
             )
         return as_column(shape)
 
+    def _loss(self) -> LossKind:
+        """The loss, or one for each number of a row."""
+        if not isinstance(self.loss, dict):
+            return self.loss
+        return losses_of_columns(self.loss, self._table, getattr(self, "feature_names_in_", []))
+
     def _n_latents(self, n_features: int) -> int:
         if isinstance(self.n_components, str):
             return auto.n_components(n_features)
@@ -246,11 +253,12 @@ class AutoencoderParameters(OtherNamesMixin, BaseEstimator):
     def _starts_as_pca(self, spec: Spec) -> bool:
         able = isinstance(spec, DenseSpec) and can_start_as_pca(spec)
         # A fixed path takes no penalty on its latents.
-        able = able and self.loss != "log_loss" and self.latent_l1 == 0
+        able = able and is_of_values(self._loss()) and self.latent_l1 == 0
         if self.init == "pca" and not able:
             raise ValueError(
-                "init='pca' needs network='mlp', and neither sparse latents nor latent_l1 nor "
-                "loss='log_loss'. Pass init='auto' to have it where it is possible."
+                "init='pca' needs network='mlp', and neither sparse latents nor latent_l1 nor a "
+                "loss that is 'log_loss', 'poisson' or a function. Pass init='auto' to have it "
+                "where it is possible."
             )
         return able and (self._autos().init if self.init == "auto" else self.init) == "pca"
 
@@ -269,7 +277,7 @@ class AutoencoderParameters(OtherNamesMixin, BaseEstimator):
             rate = self._autos().learning_rate
         seeds = member_seeds(draw_seed(self.random_state), n_members)
         return TrainingPlan(
-            loss=self.loss,
+            loss=self._loss(),
             optimizer=self.optimizer,
             learning_rates=(float(rate),) * n_members,
             weight_decays=(float(self.weight_decay),) * n_members,

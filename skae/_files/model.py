@@ -43,7 +43,6 @@ _MOST_SIZES = 256
 _CHOICES: dict[str, Any] = {
     "activation": ACTIVATIONS,
     "normalization": (None, "batch", "layer"),
-    "loss": LOSSES,
 }
 
 
@@ -79,6 +78,8 @@ class StoredModel(TypedDict):
 def stored_model(model: Model) -> dict[str, Any]:
     """The model as a :class:`StoredModel`."""
     state, layout = model.__getstate__(), []
+    if isinstance(state["loss"], tuple):
+        state["loss"] = " ".join(state["loss"])
     spec = state["spec"]
     if isinstance(spec, ModuleSpec):
         assert isinstance(model.network, ModuleNetwork)
@@ -96,6 +97,8 @@ def _layout(network: ModuleNetwork) -> list[dict[str, Any]]:
 def rebuilt(stored: dict[str, Any], network: NetworkBuilder | None, device: str) -> Model:
     """The model, from a checked state."""
     state = {k: v for k, v in stored.items() if k != "layout"}
+    losses = tuple(state["loss"].split())
+    state["loss"] = losses[0] if len(losses) == 1 else losses
     model = Model.__new__(Model)
     model.__setstate__(state | {"spec": _spec(stored["spec"], network), "device": device})
     return model
@@ -113,7 +116,11 @@ def check_state(state: dict[str, Any], network: NetworkBuilder | None) -> None:
     """Raise ValueError unless all parts of a fitted estimator fit together."""
     model, n_features = state["_model"], state["n_features_in_"]
     _check_given(model, network)
-    _check_settings(vars(model["spec"]) | {"loss": model["loss"]})
+    _check_settings(vars(model["spec"]))
+    losses = model["loss"].split()
+    must(bool(losses) and set(losses) <= LOSSES.keys(), f"loss={model['loss']!r} is unknown")
+    n_numbers = len(state["_table"].numbers)
+    must(len(losses) in (1, n_numbers), f"{len(losses)} losses are not of {n_numbers} numbers")
     check_table(state["_table"], n_features)
     _check_input(state["_input"], model, state["_table"])
     n_latents, n_members = _check_network(model, network)

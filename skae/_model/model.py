@@ -19,7 +19,7 @@ from skae._data.scale import AffineScaler, Scaler
 from skae._networks.factory import Network, arrays_of, restore
 from skae._runtime.device import computing, device_or_cpu, taking_turns
 from skae._runtime.tuning import EXCESS_UNIT
-from skae._training.losses import Loss, loss_of
+from skae._training.losses import Loss, LossKind, loss_of
 
 # Products of one or a few rows take other kernels, with other rounding. Filled up
 # to whole blocks, a row's result has the same bits in any batch.
@@ -64,11 +64,11 @@ class Model:
     ----------
     network : Network
     scaler : Scaler
-    loss : str
+    loss : name, function or tuple of these
     n_features : int
     """
 
-    def __init__(self, network: Network, scaler: Scaler, loss: str, n_features: int):
+    def __init__(self, network: Network, scaler: Scaler, loss: LossKind, n_features: int):
         self.network = network
         self.scaler = scaler
         self.loss = loss

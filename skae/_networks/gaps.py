@@ -35,8 +35,6 @@ class GapBuilder(Builder):
         Share of hidden units set to zero in training.
     n_units : int
         Features of categories; they come last.
-    logits : bool
-        Whether outputs are logits of numbers in [0, 1].
     """
 
     layers: tuple[int, ...]
@@ -44,7 +42,6 @@ class GapBuilder(Builder):
     normalization: str | None = None
     dropout: float = 0.0
     n_units: int = 0
-    logits: bool = False
 
     missing = math.nan
 
@@ -119,13 +116,12 @@ class Gaps(nn.Module):
 
     def __init__(self, builder: GapBuilder, n_features: int):
         super().__init__()
-        n_units, self.logits = builder.n_units, builder.logits
-        self.n_numbers = n_features - n_units
+        self.n_numbers = n_features - builder.n_units
         most = GAP_LEVELS_OF_ALL // max(self.n_numbers, 1)
         self.gaussian = FactorGaussian(n_features, min(FACTORS, n_features))
         self.register_buffer("levels", torch.zeros(min(GAP_LEVELS, most) + 1, self.n_numbers))
-        self.register_buffer("shares", torch.ones(n_units))
-        self.register_buffer("scale", torch.ones(n_units))
+        self.register_buffer("shares", torch.ones(builder.n_units))
+        self.register_buffer("scale", torch.ones(builder.n_units))
         width, layers = 2 * n_features + self.levels[1:].numel(), list[nn.Module]()
         for i, after in enumerate(builder.layers):
             layers += [nn.Linear(width, after), *builder.after(i, after)]
@@ -164,10 +160,8 @@ class Gaps(nn.Module):
         return steps.clamp(0.0, 1.0).flatten(1)
 
     def _as_outputs(self, x: Tensor) -> Tensor:
-        """Numbers, or their logits, and of categories logits that give these shares."""
+        """Numbers as they are, and of categories logits that give these shares."""
         numbers, units = x[:, : self.n_numbers], x[:, self.n_numbers :]
-        if self.logits:
-            numbers = numbers.logit(LEAST_SHARE)
         shares = units * self.scale + self.shares
         return torch.cat([numbers, shares.clamp(min=LEAST_SHARE).log()], 1)
 

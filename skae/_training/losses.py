@@ -16,6 +16,11 @@ from skae._data.categories import Categories
 _aten = torch.ops.aten
 _PER_ELEMENT = 0  # ATen's code for reduction="none"
 
+# The name of a loss, or the user's own function of outputs and targets; or one of these for each
+# number of a row.
+Named = str | Callable[[Tensor, Tensor], Tensor]
+LossKind = Named | tuple[Named, ...]
+
 # Smaller squared errors are rounding errors of float32.
 _LEAST_DISPERSION = 1e-12
 
@@ -115,6 +120,10 @@ def _logistic_difference(output: Tensor, target: Tensor, out: Tensor) -> None:
     torch.sigmoid(output, out=out).sub_(target)
 
 
+def _rate(output: Tensor) -> Tensor:
+    return output.clamp(-_LARGEST_LOGIT, _LARGEST_LOGIT).exp()
+
+
 LOSSES = {
     "squared_error": Loss(
         lambda output, target: _aten.mse_loss(output, target, _PER_ELEMENT),
@@ -141,10 +150,83 @@ LOSSES = {
         _logistic_difference,
         link=torch.sigmoid,
     ),
+    # Half of the deviance of counts; the network's outputs are logarithms of their means.
+    "poisson": Loss(
+        lambda output, target: (
+            _rate(output) - target * output + torch.special.xlogy(target, target) - target
+        ),
+        lambda output, target, out: torch.sub(_rate(output), target, out=out),
+        link=lambda output: _rate(output),
+        power=2.0,
+    ),
 }
 
+# Losses whose outputs are on the scale of the targets.
+OF_VALUES = ("squared_error", "absolute_error", "huber")
 
-# Logits of categories are cut off here, so that no exponential overflows.
+
+class _ByColumn:
+    """Losses of columns that are not all alike."""
+
+    def __init__(self, kinds: tuple[Named, ...]):
+        places: dict[Named, list[int]] = {}
+        for j, kind in enumerate(kinds):
+            places.setdefault(kind, []).append(j)
+        self._parts = [(_loss(kind), own) for kind, own in places.items()]
+
+    def loss(self) -> Loss:
+        powers = {loss.power for loss, _ in self._parts}
+        power = powers.pop() if len(powers) == 1 else None
+        return Loss(self.value, self.slope, link=self.link, power=power, of_far=self.of_far)
+
+    def value(self, output: Tensor, target: Tensor) -> Tensor:
+        return self._each(lambda loss, a, b: loss.value(a, b), output, target)
+
+    def slope(self, output: Tensor, target: Tensor, out: Tensor) -> None:
+        def own(loss: Loss, output: Tensor, target: Tensor) -> Tensor:
+            slope = torch.empty_like(output)
+            loss.slope(output, target, slope)
+            return slope * loss.scale
+
+        out.copy_(self._each(own, output, target))
+
+    def link(self, output: Tensor) -> Tensor:
+        return self._each(lambda loss, a: loss.link(a), output)
+
+    def of_far(self, far: Tensor, target: Tensor) -> Tensor:
+        return self._each(Loss.of_outputs_off, far, target)
+
+    def _each(self, function: Callable[..., Tensor], *given: Tensor) -> Tensor:
+        """What each loss makes of its columns, in their places."""
+        found = torch.empty_like(given[0])
+        for loss, own in self._parts:
+            found[..., own] = function(loss, *(tensor[..., own] for tensor in given))
+        return found
+
+
+def _from_callable(function: Callable[[Tensor, Tensor], Tensor]) -> Loss:
+    """The user's own loss, whose slope is by autograd."""
+
+    def value(output: Tensor, target: Tensor) -> Tensor:
+        found = function(output, target)
+        if not isinstance(found, Tensor) or found.shape != output.shape:
+            raise ValueError(
+                f"loss={function!r} must return a tensor of the shape that it is given, "
+                f"{tuple(output.shape)}: the loss of each element. It returned "
+                f"{getattr(found, 'shape', found)!r}."
+            )
+        return found
+
+    def slope(output: Tensor, target: Tensor, out: Tensor) -> None:
+        with torch.enable_grad():
+            own = output.detach().clone().requires_grad_()
+            out.copy_(torch.autograd.grad(value(own, target).sum(), own)[0])
+
+    # A clone, since losses are multiplied in place.
+    return Loss(lambda output, target: value(output, target).clone(), slope)
+
+
+# Logits of categories and logarithms are cut off here, so that no exponential overflows.
 _LARGEST_LOGIT = 30.0
 
 
@@ -198,7 +280,23 @@ class _WithCategories:
         return target[..., self._n :] * self._categories.scale + self._categories.center
 
 
-def loss_of(name: str, categories: Categories | None) -> Loss:
-    """The loss of that name, of rows that may have categories at their end."""
-    numbers = LOSSES[name]
+def loss_of(kind: LossKind, categories: Categories | None) -> Loss:
+    """A loss of rows that may have categories at their end."""
+    numbers = _ByColumn(kind).loss() if isinstance(kind, tuple) else _loss(kind)
     return numbers if categories is None else _WithCategories(numbers, categories).loss()
+
+
+def _loss(kind: Named) -> Loss:
+    return _from_callable(kind) if callable(kind) else LOSSES[kind]
+
+
+def is_of_values(kind: LossKind) -> bool:
+    """Whether all outputs are on the scale of the targets."""
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    return all(own in OF_VALUES for own in kinds)
+
+
+def places_of(name: str, kind: LossKind, n_numbers: int) -> list[int]:
+    """The numbers of a row whose loss is that one."""
+    kinds = kind if isinstance(kind, tuple) else (kind,) * n_numbers
+    return [j for j, own in enumerate(kinds) if own == name]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from skae._networks.dense import truncated
 from skae._runtime.tuning import ONE_CYCLE_START, ONE_CYCLE_WARM_UP
+from skae._training.losses import LossKind
 from skae._training.noise import Noise
 
 
@@ -25,7 +26,7 @@ class TrainingPlan:
     member's rows begin. Rows that are read in blocks have a ``block_length``.
     """
 
-    loss: str
+    loss: LossKind
     optimizer: str
     learning_rates: tuple[float, ...]
     weight_decays: tuple[float, ...]

@@ -125,3 +125,38 @@ def test_slope_of_the_surprise_is_that_of_the_loss_over_the_dispersion():
     loss.slope(LOGITS[None], MIXED_TARGET[None], slope)
     loss.to_surprise(slope, dispersion)
     torch.testing.assert_close(loss.scale * slope / dispersion[..., None], expected)
+
+
+def test_poisson_is_half_of_the_deviance():
+    output = torch.tensor([0.0, 1.0, -2.0], dtype=torch.float64)
+    counts = torch.tensor([3.0, 0.0, 1.0], dtype=torch.float64)
+    expected = [1 - 3 + 3 * math.log(3), math.e, math.exp(-2) + 2 - 1]
+    np.testing.assert_allclose(LOSSES["poisson"].value(output, counts), expected)
+    torch.testing.assert_close(LOSSES["poisson"].link(output), output.exp())
+
+
+def _double(output, target):
+    return 2.0 * (output - target) ** 2
+
+
+KINDS = ("absolute_error", "poisson", _double, "absolute_error")
+
+
+def test_each_column_has_its_own_loss():
+    loss = loss_of(KINDS, None)
+    output = torch.tensor([[0.5, 0.0, 1.0, 3.0]], dtype=torch.float64)
+    target = torch.tensor([[1.0, 3.0, -1.0, 1.0]], dtype=torch.float64)
+    expected = torch.tensor([[0.5, 3 * math.log(3) - 2, 8.0, 2.0]], dtype=torch.float64)
+    torch.testing.assert_close(loss.value(output, target), expected)
+    slope = torch.empty_like(output)
+    loss.slope(output, target, slope)
+    expected = torch.tensor([[-1.0, -2.0, 8.0, 1.0]], dtype=torch.float64)
+    torch.testing.assert_close(loss.scale * slope, expected)
+    expected = torch.tensor([[0.5, 1.0, 1.0, 3.0]], dtype=torch.float64)
+    torch.testing.assert_close(loss.link(output), expected)
+
+
+def test_a_function_of_another_shape_is_refused():
+    loss = loss_of(lambda output, target: (output - target).mean(), None)
+    with pytest.raises(ValueError, match="must return a tensor of the shape"):
+        loss.value(OUTPUT, TARGET)
