@@ -18,7 +18,7 @@ ROWS = RNG.normal(size=(320, 3)) @ RNG.normal(size=(3, 16)) + 0.1 * RNG.normal(s
 
 IMAGES = np.abs(ROWS).reshape(-1, 4, 4)
 
-PHOTOS = np.kron(RNG.normal(size=(4, 6, 6)), np.ones((6, 6)))
+PHOTOS = np.kron(RNG.normal(size=(2, 6, 6)), np.ones((6, 6)))
 
 MISSING = np.where(RNG.random(ROWS.shape) < 0.1, np.nan, ROWS)
 
@@ -39,7 +39,7 @@ SMALL = {
     "n_components": 3,
     "hidden_layer_sizes": (16,),
     "batch_size": 64,
-    "max_epochs": 8,
+    "max_epochs": 5,
     "random_state": 0,
     "device": "cpu",
 }
@@ -47,6 +47,17 @@ SMALL = {
 
 def fitted(cls, precision, X, sample_weight=None, **options):
     return cls(precision=precision, **SMALL | options).fit(X, sample_weight=sample_weight)
+
+
+_CURVES = {}
+
+
+def _reference_curve(cls, X, sample_weight=None, **options):
+    """The losses in float32, which both other precisions are compared with."""
+    key = cls, id(X), id(sample_weight), str(options)
+    if key not in _CURVES:
+        _CURVES[key] = fitted(cls, "float32", X, sample_weight, **options).loss_curve_
+    return _CURVES[key]
 
 
 def _of_images(cls):
@@ -61,10 +72,10 @@ def assert_as_good(cls, precision, X, tolerance=0.15, **options):
     if hasattr(estimator, "transform"):
         results += [estimator.transform(X), estimator.reconstruct(X)]
     assert all(np.isfinite(result).all() for result in results)
-    expected = fitted(cls, "float32", X, **options)
+    expected = _reference_curve(cls, X, **options)
     # Bounds may be negative: the distance counts in units of what training gains.
-    gained = abs(expected.loss_curve_[0] - expected.loss_curve_[-1]) + abs(expected.loss_curve_[-1])
-    assert abs(estimator.loss_curve_[-1] - expected.loss_curve_[-1]) < tolerance * gained
+    gained = abs(expected[0] - expected[-1]) + abs(expected[-1])
+    assert abs(estimator.loss_curve_[-1] - expected[-1]) < tolerance * gained
     return estimator
 
 
@@ -125,9 +136,7 @@ class TestNoise:
         options |= {"hidden_layer_sizes": (8,)}
         assert_as_good(DenoisingAutoencoder, precision, IMAGES, **options)
 
-    @pytest.mark.parametrize(
-        "noise", ["gaussian", "masking", "block_masking", ("gaussian", "masking")]
-    )
+    @pytest.mark.parametrize("noise", ["block_masking", ("gaussian", "masking")])
     def test_of_patches_in_a_unet(self, precision, noise):
         options = SMALL | {"network": "unet", "patch_size": 8, "hidden_layer_sizes": (4, 4)}
         options |= {"noise": noise, "noise_level": 0.2, "max_epochs": 3, "n_components": "auto"}
