@@ -5,8 +5,6 @@ Bytes of an image against its error
 Images of digits as bytes, by codecs of an autoencoder's latents and of principal components: the
 error of images that the codecs were not fitted on, from coarse steps to fine ones. At equal error
 those of the autoencoder need fewer bytes. Needs ``pip install "skae[codec,plot]"``.
-
-    python examples/plot_compression.py --output compression.png
 """
 
 import argparse

@@ -5,8 +5,6 @@ Scratches on brushed metal
 A detector that has seen 300 drawn tiles of brushed metal without a defect finds scratches on new
 ones, and where they are. Tiles without a scratch get no box. Needs matplotlib and scikit-image
 (``pip install "skae[plot,image]"``).
-
-    python examples/plot_defects.py --output defects.png
 """
 
 import argparse
@@ -50,6 +48,6 @@ def main(path):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--output", default="defects.png")
     main(parser.parse_args().output)

@@ -4,8 +4,6 @@ Noise removed
 
 A denoising autoencoder learns from clean digits to take noise away, and does so for digits that it
 has not seen. Needs matplotlib (``pip install "skae[plot]"``).
-
-    python examples/plot_denoising.py --output denoising.png
 """
 
 import argparse
@@ -58,6 +56,6 @@ def main(path):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--output", default="denoising.png")
     main(parser.parse_args().output)

@@ -5,8 +5,6 @@ Digits in two numbers
 Images of digits, 64 pixels each, as points in the plane: the two leading principal components
 beside two latents of an autoencoder. Of ten nearest neighbors among other images, more bear the
 same digit. Needs matplotlib (``pip install "skae[plot]"``).
-
-    python examples/plot_features.py --output features.png
 """
 
 import argparse
@@ -56,6 +54,6 @@ def main(path):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--output", default="features.png")
     main(parser.parse_args().output)

@@ -4,8 +4,6 @@ Digits that nobody wrote
 
 New digits, ways from one digit to another, and what each latent stands for. Takes a few seconds,
 on the digits that come with scikit-learn. Needs matplotlib (``pip install "skae[plot]"``).
-
-    python examples/plot_generation.py --output generation.png
 """
 
 import argparse

@@ -6,8 +6,6 @@ Measurements of wines with the name of the cultivar, of which a fifth of all cel
 ``AutoencoderImputer`` fills in numbers and text from the other columns, each closer to the truth
 than its mean or its most frequent value. Needs matplotlib and pandas
 (``pip install "skae[plot]" pandas``).
-
-    python examples/plot_imputation.py --output imputation.png
 """
 
 import argparse
@@ -62,6 +60,6 @@ def main(path):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--output", default="imputation.png")
     main(parser.parse_args().output)

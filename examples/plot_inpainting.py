@@ -5,8 +5,6 @@ Half of a photograph filled in
 Half of the pixels of a photograph are missing. A network that has seen nothing but this photograph,
 with its gaps, fills them in; beside it, the nearest pixel that is there. Needs matplotlib
 (``pip install "skae[plot]"``).
-
-    python examples/plot_inpainting.py --output inpainting.png
 """
 
 import argparse
@@ -61,6 +59,6 @@ def main(path):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--output", default="inpainting.png")
     main(parser.parse_args().output)

@@ -5,8 +5,6 @@ How many latents are enough?
 One fit with ordered latents gives the whole curve: what the first latent explains of other rows,
 the first two, and so on. Beside it PCA, whose components are ordered in the same way. Needs
 matplotlib (``pip install "skae[plot]"``).
-
-    python examples/plot_latent_sizes.py --output latent_sizes.png
 """
 
 import argparse
@@ -40,6 +38,6 @@ def main(path):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--output", default="latent_sizes.png")
     main(parser.parse_args().output)

@@ -5,8 +5,6 @@ What each latent of a table stands for
 Wines are described by four latents. Each goes from low to high while the others stay at their mean,
 and the picture shows the columns that move most with it. Needs matplotlib
 (``pip install "skae[plot]"``).
-
-    python examples/plot_latent_walk.py --output latent_walk.png
 """
 
 import argparse
@@ -39,6 +37,6 @@ def main(path):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--output", default="latent_walk.png")
     main(parser.parse_args().output)

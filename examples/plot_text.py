@@ -6,8 +6,6 @@ Documentation strings of Python's standard library as rows of 20,000 words and p
 which module is a text from? A classifier of a few latents of an autoencoder tells it more often
 than one of as many components of ``TruncatedSVD``. Needs matplotlib
 (``pip install "skae[plot]"``).
-
-    python examples/plot_text.py --output text.png
 """
 
 import argparse
@@ -85,6 +83,6 @@ def main(path):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--output", default="text.png")
     main(parser.parse_args().output)
