@@ -13,9 +13,8 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from skae._data.loaded import Rows, load_rows
-from skae._data.scale import Scaler
-from skae._data.sources import SlicedRows, rows_per_read
+from skae._data.loaded import Rows
+from skae._data.sources import SlicedRows, Source, StoredRows, rows_per_read
 from skae._runtime.communicator import ALONE, Communicator, merged
 
 # Dtypes that rows may have.
@@ -62,15 +61,17 @@ class ShardedRows(SlicedRows):
 
     Parameters
     ----------
-    parts : dict of array or CSR matrix (n, n_features)
+    parts : dict of array, CSR matrix or StoredRows (n, n_features)
         The partitions that this process holds, by their number; none is empty.
     n_partitions : int
         Of all processes.
     communicator : Communicator
+    free_bytes : int or None
+        How much memory there is for what is made of the rows here; None means enough.
 
     Attributes
     ----------
-    local : Parts
+    local : Parts or Source
         The rows that are here.
     places : list of int
         Numbers of their partitions.
@@ -78,9 +79,19 @@ class ShardedRows(SlicedRows):
         Rows of each partition.
     """
 
-    def __init__(self, parts: dict[int, Any], n_partitions: int, communicator: Communicator):
+    def __init__(
+        self,
+        parts: dict[int, Any],
+        n_partitions: int,
+        communicator: Communicator,
+        free_bytes: int | None = None,
+    ):
         self.places, self.communicator = sorted(parts), communicator
-        self.local = Parts([parts[place] for place in self.places])
+        self.free_bytes = free_bytes
+        own = [parts[place] for place in self.places]
+        self.local: Any = Parts(own)
+        if any(isinstance(part, StoredRows) for part in own):
+            self.local = Source(self.local)
         told = np.zeros(n_partitions + len(_DTYPES), dtype=np.int64)
         told[self.places] = [parts[place].shape[0] for place in self.places]
         told[n_partitions + _DTYPES.index(self.local.dtype)] = 1
@@ -164,16 +175,28 @@ class ShardRows(Rows):
     def communicator(self) -> Communicator:
         return self.whole.communicator
 
+    def window(self, index: Tensor) -> Tensor:
+        """Make rows of these places (K, m) available; return their places among these."""
+        return index
+
+    @property
+    def window_length(self) -> int:
+        """How many rows may be available at a time."""
+        return len(self.whole.local)
+
     def is_same(self, other: Rows) -> bool:
         return self is other
 
     def low_and_high(self) -> tuple[Tensor, Tensor]:
-        low = self.values.nan_to_num(torch.inf).amin(0)
-        high = self.values.nan_to_num(-torch.inf).amax(0)
+        low, high = self._low_and_high_here()
         both = torch.stack([-low, high])
         self.communicator.all_reduce(both, "max")
         low, high = (-both[0]).nan_to_num(posinf=0.0), both[1].nan_to_num(neginf=0.0)
         return low.to(self.device), high.to(self.device)
+
+    def _low_and_high_here(self) -> tuple[Tensor, Tensor]:
+        low = self.values.nan_to_num(torch.inf).amin(0)
+        return low, self.values.nan_to_num(-torch.inf).amax(0)
 
     def total(self, values: Tensor) -> Tensor:
         summed = values.clone()
@@ -205,16 +228,3 @@ class ShardRows(Rows):
     def align(self, parameters: Tensor) -> None:
         # Processors of different kinds may round differently.
         self.communicator.broadcast(parameters)
-
-
-def load_shard(
-    X: ShardedRows,
-    weights: ShardedWeights | None,
-    scaler: Scaler,
-    dtype: torch.dtype,
-    device: torch.device,
-    keyed: bool,
-) -> ShardRows:
-    """Scale the rows that are here, as :func:`~skae._data.loaded.load_rows` does."""
-    rows = load_rows(X.local, local(weights), scaler, dtype, device, keyed, X.communicator)
-    return ShardRows(rows, X)

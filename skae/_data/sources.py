@@ -3,9 +3,12 @@
 import math
 import mmap
 import os
+import tempfile
 import weakref
+from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Integral
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -211,7 +214,7 @@ class _Mapped:
 
     def __getitem__(self, part: slice) -> np.ndarray:
         rows = np.empty((part.stop - part.start, *self._shape), dtype=self._dtype)
-        buffer = memoryview(rows.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+        buffer = _bytes_of(rows)
         done, begin = 0, self._position + part.start * self._n_bytes
         while done < len(buffer):
             n_read = os.preadv(self._file, [buffer[done:]], begin + done)
@@ -219,6 +222,55 @@ class _Mapped:
                 return rows[: done // self._n_bytes]
             done += n_read
         return rows
+
+
+class RowFile:
+    """A file without a name, to which arrays of rows are written and read again.
+
+    Parameters
+    ----------
+    folder : str
+        Where it lies, until nobody needs it.
+    """
+
+    def __init__(self, folder: str):
+        self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+        self._lock = Lock()
+
+    def add(self, rows: np.ndarray) -> "StoredRows":
+        left = _bytes_of(np.ascontiguousarray(rows))
+        with self._lock:
+            position = self._file.seek(0, os.SEEK_END)
+            while left:
+                left = left[self._file.write(left) :]
+        return StoredRows(self, position, rows.shape, rows.dtype)
+
+    def read(self, position: int, rows: np.ndarray) -> None:
+        left = _bytes_of(rows)
+        with self._lock:
+            self._file.seek(position)
+            while left:
+                left = left[self._file.readinto(left) :]
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """An array of a :class:`RowFile`, sliced by rows."""
+
+    file: RowFile
+    position: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        rows = np.empty((part.stop - part.start, *self.shape[1:]), dtype=self.dtype)
+        n_bytes = self.dtype.itemsize * math.prod(self.shape[1:])
+        self.file.read(self.position + part.start * n_bytes, rows)
+        return rows
+
+
+def _bytes_of(rows: np.ndarray) -> memoryview:
+    return memoryview(rows.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
 
 
 def rows_per_read(n_values: int, dtype: np.dtype) -> int:

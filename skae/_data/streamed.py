@@ -11,7 +11,7 @@ from scipy import sparse
 from torch import Tensor
 
 from skae._data.categories import categories_of, n_columns_of, sizes_of
-from skae._data.convert import dense_chunks, dense_rows
+from skae._data.convert import chunk_length, dense_chunks, dense_rows
 from skae._data.loaded import (
     Rows,
     content_keys,
@@ -22,8 +22,9 @@ from skae._data.loaded import (
     scaled_origin,
 )
 from skae._data.scale import Scaler
-from skae._data.shards import ShardedRows, load_shard, whole
+from skae._data.shards import ShardedRows, ShardedWeights, ShardRows, local, whole
 from skae._data.sources import Source
+from skae._runtime.communicator import ALONE, Communicator, total
 from skae._runtime.device import fits
 from skae._runtime.randomness import RECENT_STREAM, SCALING_STREAM, generator, mix, subsamples
 from skae._runtime.tuning import FEWEST_RECENT, RECENT_ROWS
@@ -38,6 +39,9 @@ _BLOCKS = 128
 
 # Bytes of indices, weights and losses that training needs per row and member.
 _ROW_BYTES = 64
+
+# Bytes of the order of an epoch per row and member, where not all rows are in memory.
+_ORDER_BYTES = 12
 
 # Fewest blocks from which a sample of rows is taken.
 _SAMPLED_BLOCKS = 256
@@ -176,23 +180,8 @@ class StreamedRows(Rows):
         n_members: int,
         batch_size: int,
     ):
-        n, n_features = X.shape
-        n_missing, sizes = 0, sizes_of(scaler)
-        if scaler.unseen is not None:
-            scaled = (scaler.scaled(rows) for _, rows in dense_chunks(X))
-            n_missing = sum(n_missing_of(rows, sizes) for rows in scaled)
-        elif X.dtype.kind == "f":
-            n_missing = sum(n_missing_of(rows, sizes) for _, rows in dense_chunks(X))
-        super().__init__(
-            torch.empty(0, n_features, dtype=dtype),
-            None,
-            None,
-            scaled_origin(scaler, n_features, dtype).to(device),
-            observed_share(n_missing, n * n_columns_of(sizes, n_features)),
-            device,
-            scaled_bounds(scaler, dtype, device),
-            categories=categories_of(scaler, dtype, device),
-        )
+        super().__init__(**vars(_unread(X, scaler, dtype, device, ALONE)))
+        n_features = X.shape[1]
         self._X, self._scaler, self._length = X, scaler, length
         self._weights = None if weights is None else weights / weights.mean()
         self._n_blocks = max(1, _capacity(n_features, dtype, n_members) // length)
@@ -222,16 +211,10 @@ class StreamedRows(Rows):
         return torch.from_numpy(np.asarray(some[:], dtype=np.float64))
 
     def low_and_high(self) -> tuple[Tensor, Tensor]:
-        low, high = np.inf, -np.inf
-        dtype = self.values.numpy().dtype
-        for _, rows in dense_chunks(self._X):
-            scaled = np.empty(rows.shape, dtype=dtype)
-            self._scaler.transform(rows, scaled)
-            low = np.fmin(low, np.fmin.reduce(scaled))
-            high = np.fmax(high, np.fmax.reduce(scaled))
+        low, high = _low_and_high(self._X, self._scaler, self.values.numpy().dtype)
         # A feature that is always missing has no range; it gets zeros.
-        bounds = [torch.from_numpy(np.nan_to_num(bound)) for bound in (low, high)]
-        return bounds[0].to(self.device), bounds[1].to(self.device)
+        low, high = low.nan_to_num(posinf=0.0), high.nan_to_num(neginf=0.0)
+        return low.to(self.device), high.to(self.device)
 
     def windows(self, blocks: Tensor) -> Generator[Tensor]:
         """Show the rows of these blocks window by window, and yield the blocks in each window.
@@ -279,6 +262,111 @@ class StreamedRows(Rows):
             begin = into.stop
 
 
+class ShardWindows(ShardRows):
+    """Scaled training rows of one process among several, of which some at a time are in memory.
+
+    Which ones, the feed tells.
+    """
+
+    def __init__(
+        self,
+        X: ShardedRows,
+        weights: ShardedWeights | None,
+        scaler: Scaler,
+        dtype: torch.dtype,
+        device: torch.device,
+        keyed: bool,
+        length: int,
+    ):
+        super().__init__(_unread(X.local, scaler, dtype, device, X.communicator), X)
+        self._scaler, self._keyed, self._length = scaler, keyed, length
+        self._weights: Tensor | None = None
+        if weights is not None:
+            weight, count = total(X.communicator, [weights.local.sum(), float(len(X.local))])
+            self._weights = torch.as_tensor(weights.local / (weight / count), dtype=dtype)
+
+    def __len__(self) -> int:
+        return len(self.whole.local)
+
+    @property
+    def window_length(self) -> int:
+        return self._length
+
+    def window(self, index: Tensor) -> Tensor:
+        self.values = self.values[:0].clone()  # Free the last ones before.
+        some, places = index.unique(return_inverse=True)
+        values = torch.empty(len(some), self.values.shape[1], dtype=self.values.dtype)
+        keys = torch.empty(len(some), dtype=torch.int64) if self._keyed else None
+        for part in torch.arange(len(some)).split(chunk_length(values.shape[1])):
+            here = slice(int(part[0]), int(part[-1]) + 1)
+            rows = dense_rows(self.whole.local, some[here].numpy())
+            self._scaler.transform(rows, values[here].numpy())
+            self._scaler.limit(values[here].numpy())
+            if keys is not None:
+                keys[here] = torch.from_numpy(content_keys(rows))
+        self.values = values.to(self.device) if fits(self.device, values.nbytes) else values
+        self.keys = None if keys is None else keys.to(self.device)
+        if self._weights is not None:
+            self.weights = self._weights[some].to(self.device)
+        return places
+
+    def _low_and_high_here(self) -> tuple[Tensor, Tensor]:
+        return _low_and_high(self.whole.local, self._scaler, self.values.numpy().dtype)
+
+
+def _unread(
+    X: Any, scaler: Scaler, dtype: torch.dtype, device: torch.device, communicator: Communicator
+) -> Rows:
+    """What is known of all rows while none is in memory."""
+    n, n_features = X.shape
+    n_missing, sizes = 0, sizes_of(scaler)
+    if scaler.unseen is not None:
+        scaled = (scaler.scaled(rows) for _, rows in dense_chunks(X))
+        n_missing = sum(n_missing_of(rows, sizes) for rows in scaled)
+    elif X.dtype.kind == "f":
+        n_missing = sum(n_missing_of(rows, sizes) for _, rows in dense_chunks(X))
+    n_missing, n_cells = total(communicator, [n_missing, n * n_columns_of(sizes, n_features)])
+    return Rows(
+        torch.empty(0, n_features, dtype=dtype),
+        None,
+        None,
+        scaled_origin(scaler, n_features, dtype).to(device),
+        observed_share(int(n_missing), int(n_cells)),
+        device,
+        scaled_bounds(scaler, dtype, device),
+        categories=categories_of(scaler, dtype, device),
+    )
+
+
+def _low_and_high(X: Any, scaler: Scaler, dtype: np.dtype) -> tuple[Tensor, Tensor]:
+    """Smallest and largest scaled value of each feature; infinite where there is none."""
+    low, high = np.full((2, X.shape[1]), [[np.inf], [-np.inf]], dtype=dtype)
+    for _, rows in dense_chunks(X):
+        scaled = np.empty(rows.shape, dtype=dtype)
+        scaler.transform(rows, scaled)
+        low, high = np.fmin(low, np.fmin.reduce(scaled)), np.fmax(high, np.fmax.reduce(scaled))
+    return torch.from_numpy(low), torch.from_numpy(high)
+
+
+def _loaded_shard(
+    X: ShardedRows,
+    weights: ShardedWeights | None,
+    scaler: Scaler,
+    dtype: torch.dtype,
+    device: torch.device,
+    keyed: bool,
+    n_members: int,
+) -> ShardRows:
+    """The rows that are here, all at once if there is memory for them."""
+    n_bytes = n_members * (X.shape[1] * dtype.itemsize + _ROW_BYTES)
+    n, free = len(X.local), X.free_bytes
+    if free is None or n * n_bytes <= free:
+        given = X.local, local(weights), scaler, dtype, device, keyed, X.communicator
+        return ShardRows(load_rows(*given), X)
+    length = max(free - n * n_members * _ORDER_BYTES, free // 4) // n_bytes
+    return ShardWindows(X, weights, scaler, dtype, device, keyed, length)
+
+
 def scaled_rows(
     X: Any,
     weights: Any,
@@ -292,7 +380,7 @@ def scaled_rows(
 ) -> Rows:
     """The rows to train on: loaded, or in blocks if a ``length`` is given."""
     if isinstance(X, ShardedRows):
-        return load_shard(X, weights, scaler, dtype, device, keyed)
+        return _loaded_shard(X, weights, scaler, dtype, device, keyed, n_members)
     if length is None:
         return load_rows(X, weights, scaler, dtype, device, keyed)
     return StreamedRows(X, weights, scaler, dtype, device, keyed, length, n_members, batch_size)

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn import config_context
 
 from skae._data.convert import is_dask
-from skae._distributed.rank import partition
+from skae._distributed.deposits import partition
 
 
 def is_frame(X: Any) -> bool:
@@ -47,7 +47,7 @@ def partitions(X: Any, sample_weight: Any) -> list[Any]:
     X = check_collection(X)
     blocks = _blocks(X)
     weights = _weights(X, sample_weight, len(blocks))
-    part = delayed(partition, pure=True)
+    part = delayed(partition, pure=False)
     return [part(rows, own) for rows, own in zip(blocks, weights, strict=True)]
 
 

@@ -1,10 +1,11 @@
-"""The client's part of a fit: who holds which partitions, starting all of them, watching them."""
+"""The client's part of a fit: rows are put on workers, all of which start, and are watched."""
 
 import time
 import uuid
 from typing import Any
 
 from skae._distributed import rank
+from skae._distributed.deposits import deposit
 from skae._distributed.gloo import PeerError, Seat
 
 # Seconds between two looks at the workers, and for the others to tell what went wrong.
@@ -22,7 +23,7 @@ def train(
     estimator : estimator
         A plain one.
     parts : list of Delayed
-        What :func:`~skae._distributed.rank.partition` gives, for each partition.
+        What :func:`~skae._distributed.deposits.partition` gives, for each partition.
     timeout : float
     **how
         As for the plain estimator's own fit.
@@ -34,20 +35,24 @@ def train(
     digests : list of bytes
         Of the weights, from each worker.
     """
-    from distributed import Variable
+    from dask.delayed import delayed
+    from distributed import Event, Variable
 
-    held = client.compute(parts)
-    counts = client.gather(client.map(rank.n_rows, held, pure=False))
-    if not any(counts):
+    name = f"skae-{uuid.uuid4().hex}"
+    # No task of its own, to whose worker Dask would move rows; so it must be small.
+    checking = type(estimator)(**estimator.get_params(deep=False))
+    vars(checking).update(estimator._of_input())
+    put = delayed(deposit, pure=False)
+    numbered = enumerate(parts)
+    held = client.compute([put(part, checking, i, name, how["resume"]) for i, part in numbered])
+    found = client.gather(held)
+    names = tuple(sorted({address for address, n_rows in found if n_rows}))
+    if not names:
         raise ValueError("X has n_samples = 0 rows of positive weight. Pass at least one.")
-    not_empty = {place: held[place] for place in range(len(held)) if counts[place]}
-    workers = _by_worker(client, not_empty)
-    name, names = f"skae-{uuid.uuid4().hex}", tuple(workers)
     tasks = [
         client.submit(
             rank.train,
             estimator,
-            own,
             len(parts),
             Seat(name, names, number, timeout),
             **how,
@@ -57,7 +62,7 @@ def train(
             pure=False,
             key=f"{name}-{number}",
         )
-        for number, (address, own) in enumerate(workers.items())
+        for number, address in enumerate(names)
     ]
     try:
         results = _results(client, tasks, names, timeout)
@@ -66,37 +71,25 @@ def train(
         client.cancel(tasks)
         if len(names) > 1:
             Variable(name, client=client).delete()
+            Event(name, client=client).clear()
     return results[0][0], [digest for _, digest in results]
-
-
-def _by_worker(client: Any, held: dict[int, Any]) -> dict[str, list[tuple[int, Any]]]:
-    """The partitions, with their numbers, of each worker that holds some."""
-    where = client.who_has(list(held.values()))
-    workers: dict[str, list[tuple[int, Any]]] = {}
-    for place, future in held.items():
-        # Of those that hold a copy, the one that has the fewest; any, if it was lost just now.
-        found = where.get(future.key) or client.nthreads()
-        address = min(sorted(found), key=lambda name: len(workers.get(name, ())))
-        workers.setdefault(address, []).append((place, future))
-    return workers
 
 
 def _results(client: Any, tasks: list[Any], names: tuple[str, ...], timeout: float) -> list[Any]:
     """What the workers return; the error of the one that went wrong first."""
     from distributed import wait
 
-    pending = set(tasks)
+    pending = tasks
     while pending:
         try:
-            done, pending = wait(list(pending), timeout=_LOOK, return_when="FIRST_COMPLETED")
-            pending = set(pending)
-            if any(task.status != "finished" for task in done):
-                break
+            wait(pending, timeout=_LOOK, return_when="FIRST_COMPLETED")
         except TimeoutError:
             _check_alive(client, names, timeout)
-    else:
-        return [task.result() for task in tasks]
-    raise _error(client, tasks, names, timeout)
+        if any(task.status in ("error", "cancelled") for task in tasks):
+            raise _error(client, tasks, names, timeout)
+        # A worker that is gone takes with it what it had finished.
+        pending = [task for task in tasks if task.status != "finished"]
+    return [task.result(timeout) for task in tasks]
 
 
 def _error(client: Any, tasks: list[Any], names: tuple[str, ...], timeout: float) -> BaseException:

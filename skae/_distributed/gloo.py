@@ -14,8 +14,8 @@ from typing import Any
 
 from torch import Tensor
 
-# How often whoever waits looks whether the fit is still wanted.
-_SLICE = timedelta(seconds=0.5)
+# Seconds after which whoever waits looks whether the fit is still wanted.
+LOOK = 0.5
 
 
 class PeerError(RuntimeError):
@@ -127,7 +127,7 @@ def _started(start: Callable[[Tensor], Any], values: Tensor) -> Any:
 def _ended(work: Any) -> bool:
     """Wait for a moment; tell whether a call has ended."""
     try:
-        work.wait(_SLICE)
+        work.wait(timedelta(seconds=LOOK))
     except RuntimeError as error:
         if work.is_completed() and work.exception() is not None:
             raise PeerError(str(error)) from None

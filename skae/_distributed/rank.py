@@ -2,55 +2,32 @@
 
 import contextlib
 import hashlib
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
-
 from skae._data.shards import ShardedRows, ShardedWeights
+from skae._distributed.deposits import free_bytes, take
 from skae._distributed.gloo import (
+    LOOK,
     PeerError,
     Seat,
+    check_wanted,
     connect,
     joined,
     open_store,
     raise_absent,
 )
 from skae._distributed.refused import check_parts_from_anywhere
-from skae._estimators.sklearn_private import check_sample_weight
 
 
-def partition(X: Any, sample_weight: Any) -> tuple[Any, np.ndarray | None]:
-    """The rows of one partition that have a positive weight, with their weights."""
-    if sample_weight is None:
-        return X, None
-    weights = np.asarray(sample_weight)
-    if weights.any():  # Of all zeros a check tells that they are, which here is no error.
-        weights = check_sample_weight(weights, X, dtype=np.float64, ensure_non_negative=True)
-    positive = weights > 0
-    return X[positive], weights[positive]
-
-
-def n_rows(part: tuple[Any, Any]) -> int:
-    """Rows of what :func:`partition` gives."""
-    return int(part[0].shape[0])
-
-
-def train(
-    estimator: Any,
-    parts: list[tuple[int, tuple[Any, Any]]],
-    n_partitions: int,
-    seat: Seat,
-    **how: Any,
-) -> tuple[Any, bytes]:
-    """Train on the partitions that are here; all workers of a fit do so at the same time.
+def train(estimator: Any, n_partitions: int, seat: Seat, **how: Any) -> tuple[Any, bytes]:
+    """Train on the rows that were deposited here; all workers of a fit do so at the same time.
 
     Parameters
     ----------
     estimator : estimator
         A plain one, fitted if training goes on.
-    parts : list of tuple
-        Number of each partition, and what :func:`partition` gives.
     n_partitions : int
         Of all workers.
     seat : Seat
@@ -71,16 +48,19 @@ def train(
     is_wanted = _watch(worker)
     # Others may use the thread: whoever waits here for another fit would wait for ever.
     secede()
-    rows = {place: part[0] for place, part in parts}
-    for place in rows:
-        rows[place] = estimator._check_X(rows[place], reset=not how["resume"])
+    address, own = worker.address, take(seat.fit, worker.address)
+    for name in estimator._of_input():
+        delattr(estimator, name)
+    vars(estimator).update(own.checked)
     check_parts_from_anywhere(estimator)
-    address = worker.address
     host = "127.0.0.1" if address.startswith("inproc") else get_address_host(address)
-    with _store(seat, host) as store, joined(seat, store, host, is_wanted) as group:
-        X, weights = ShardedRows(rows, n_partitions, group), None
-        if parts[0][1][1] is not None:
-            weights = ShardedWeights(X, {place: part[1] for place, part in parts})
+    with (
+        _store(seat, host, is_wanted) as store,
+        joined(seat, store, host, is_wanted) as group,
+    ):
+        X, weights = ShardedRows(own.rows, n_partitions, group, free_bytes(worker)), None
+        if own.weights:
+            weights = ShardedWeights(X, own.weights)
         estimator._fit(X, None, weights, **how)
     return (estimator if seat.rank == 0 else None), _digest(estimator)
 
@@ -97,23 +77,26 @@ def _watch(worker: Any) -> Callable[[], bool]:
 
 
 @contextlib.contextmanager
-def _store(seat: Seat, host: str) -> Iterator[Any]:
+def _store(seat: Seat, host: str, is_wanted: Callable[[], bool]) -> Iterator[Any]:
     """Where the workers of a fit find each other: the first one opens it."""
-    from distributed import Variable
+    from distributed import Event, Variable
 
     if len(seat.names) == 1:
         yield None
         return
-    place = Variable(seat.fit)
+    place, opened = Variable(seat.fit), Event(seat.fit)
     if seat.rank == 0:
         store = open_store(host, seat.timeout)
         place.set((host, store.port))
+        opened.set()
         yield store
         return
-    try:
-        address = place.get(timeout=seat.timeout)
-    except TimeoutError:
-        raise_absent(seat, [0])
+    deadline = time.monotonic() + seat.timeout
+    while not opened.wait(LOOK):
+        check_wanted(is_wanted)
+        if time.monotonic() > deadline:
+            raise_absent(seat, [0])
+    address = place.get(timeout=seat.timeout)
     try:
         store = connect(address[0], address[1], seat.timeout)
     except RuntimeError as error:

@@ -279,6 +279,11 @@ class BaseAutoencoder(FittedHTMLMixin, CallbackSupportMixin, AutoencoderParamete
         """Rows as an array of numbers, a source or a CSR matrix, in the caller's dtype."""
         return check_rows(self, X, reset)
 
+    def _of_input(self) -> dict[str, Any]:
+        """Fitted attributes that tell what rows look like."""
+        names = ("n_features_in_", "feature_names_in_", "_input", "_table")
+        return {name: getattr(self, name) for name in names if hasattr(self, name)}
+
     def _training_rows(self, X: MatrixLike, sample_weight: Any, reset: bool) -> tuple[Any, Any]:
         """What is trained on: the rows of positive weight."""
         if isinstance(X, ShardedRows):  # checked where each of its partitions is
@@ -287,8 +292,7 @@ class BaseAutoencoder(FittedHTMLMixin, CallbackSupportMixin, AutoencoderParamete
 
     def _attributes_of(self, model: Model) -> dict[str, Any]:
         """Fitted attributes of an estimator that could predict with this model now."""
-        names = ("n_features_in_", "feature_names_in_", "_input", "_table")
-        return {name: getattr(self, name) for name in names if hasattr(self, name)} | {
+        return self._of_input() | {
             "_model": copy.deepcopy(model),
             "n_components_": self._n_latents(model.n_features),
         }

@@ -149,8 +149,11 @@ class ShardFeed:
         n_train = self._n_own - self._n_held_out
         self._numbers, self.n_train = n_train.cumsum(0) - n_train, int(n_train.sum())
         self.n_steps = len(batch_sizes(self.n_train, plan.batch_size))
+        n_windows = -(-len(rows) // rows.window_length)
+        self._window_steps = -(-self.n_steps // n_windows)
         self._sizes: list[int] = []
-        self._split = [self._split_own(place, own) for place, own in self._own()]
+        # Half as large as indices need be: they are of all rows.
+        self._split = [self._split_own(place, own.int()) for place, own in self._own()]
 
     def _own(self) -> Iterator[tuple[int, Tensor]]:
         """Partitions that are here, with the places (K, m) of each member's own rows of them."""
@@ -177,7 +180,7 @@ class ShardFeed:
     def epoch(self, generators: list[torch.Generator]) -> Generator[Tensor]:
         """Like :meth:`MemoryFeed.epoch`."""
         seeds = [int(torch.randint(2**62, (1,), generator=rng)) for rng in generators]
-        turns = torch.randperm(self.n_steps, generator=generators[0])
+        turns = torch.randperm(self.n_steps, generator=generators[0]).int()
         orders, steps = [], []
         for place, (_, train) in zip(self._rows.whole.places, self._split, strict=True):
             own = [torch.Generator().manual_seed(_seed_of(seed, place)) for seed in seeds]
@@ -185,23 +188,34 @@ class ShardFeed:
             # Dealt out like cards, so that all batches are equally large.
             numbers = torch.arange(train.shape[1]) + self._numbers[place]
             steps.append(turns[numbers.remainder_(self.n_steps)])
-        step = torch.cat(steps)
-        self._sizes = step.bincount(minlength=self.n_steps).tolist()
-        yield torch.cat(orders, 1)[:, step.argsort(stable=True)].to(self._device)
+        for first in range(0, self.n_steps, self._window_steps):
+            stop = min(first + self._window_steps, self.n_steps)
+            chosen = [(first <= step) & (step < stop) for step in steps]
+            step = torch.cat([own[here] for own, here in zip(steps, chosen, strict=True)]) - first
+            index = torch.cat([own[:, here] for own, here in zip(orders, chosen, strict=True)], 1)
+            self._sizes = step.bincount(minlength=stop - first).tolist()
+            yield self._shown(index[:, step.argsort(stable=True)])
 
     def held_out(self) -> Generator[Tensor]:
         """Like :meth:`MemoryFeed.held_out`."""
         held_out = torch.cat([held_out for held_out, _ in self._split], 1)
         if held_out.numel():
-            yield held_out.to(self._device)
+            for part in held_out.split(self._rows.window_length, 1):
+                yield self._shown(part)
+
+    def _shown(self, index: Tensor) -> Tensor:
+        """Make these rows those to train on; their places among them."""
+        return self._rows.window(index.long()).to(self._device)
 
     def owns(self, some: Tensor) -> Tensor:
         """Whether rows of all processes are each member's own, (K, len(some))."""
         whole = self._rows.whole
-        own = torch.cat([own for _, own in self._own()], 1)
-        owned = torch.zeros(len(own), len(whole.local), dtype=torch.bool).scatter_(1, own, True)
+        n_members = len(self._plan.windows)
+        owned = torch.zeros(n_members, len(whole.local), dtype=torch.bool)
+        for _, own in self._own():
+            owned.scatter_(1, own, True)
         is_here, places = whole.here(some.numpy())
-        found = np.zeros((len(own), len(some)), dtype=bool)
+        found = np.zeros((n_members, len(some)), dtype=bool)
         found[:, is_here] = owned.numpy()[:, places]
         merged(whole.communicator, found)
         return torch.from_numpy(found)
