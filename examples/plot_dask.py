@@ -16,7 +16,7 @@ from distributed import Client, LocalCluster
 
 from skae.dask import AutoencoderAnomalyDetector
 
-N_BLOCKS, BLOCK_ROWS, N_SENSORS, OUTLIER_SHARE = 8, 10_000, 16, 0.01
+N_BLOCKS, BLOCK_ROWS, N_SENSORS, OUTLIER_SHARE = 8, 3_000, 16, 0.01
 
 
 def block(block_id):
@@ -47,7 +47,9 @@ def draw(scores, is_outlier, threshold, path):
     for label, chosen in {"normal": ~is_outlier, "a sensor is off": is_outlier}.items():
         axes.hist(scores[chosen], bins, density=True, alpha=0.6, label=label)
     axes.axvline(threshold, color="black", linestyle="--", label="threshold")
-    axes.set(xlabel="score", ylabel="density", title="Scores of 80,000 rows on two workers")
+    axes.set(
+        xlabel="score", ylabel="density", title=f"Scores of {len(scores):,} rows on two workers"
+    )
     axes.legend()
     figure.savefig(path, dpi=120)
     print(f"Picture saved to {path}")

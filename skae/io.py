@@ -353,9 +353,12 @@ def _parameters(cls: Any, stored: Any) -> dict[str, Any]:
 def _stored(estimator: BaseAutoencoder, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     name = type(estimator).__name__
     if _CLASSES.get(name) is not type(estimator):
+        remedy = (
+            "what its to_local() returns" if hasattr(estimator, "to_local") else "it with skops"
+        )
         raise ValueError(
-            f"estimator={estimator!r} is none of {', '.join(_CLASSES)}. Save it with skops or "
-            f"joblib."
+            f"estimator={estimator!r} is none of skae's {', '.join(_CLASSES)}. Save {remedy}, or "
+            f"with joblib."
         )
     check_is_fitted(estimator)
     estimator._validate_params()

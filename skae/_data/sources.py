@@ -235,6 +235,7 @@ class RowFile:
 
     def __init__(self, folder: str):
         self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+        weakref.finalize(self, self._file.close)
         self._lock = Lock()
 
     def add(self, rows: np.ndarray) -> "StoredRows":

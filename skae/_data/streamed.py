@@ -278,12 +278,13 @@ class ShardWindows(ShardRows):
         keyed: bool,
         length: int,
     ):
-        super().__init__(_unread(X.local, scaler, dtype, device, X.communicator), X)
-        self._scaler, self._keyed, self._length = scaler, keyed, length
-        self._weights: Tensor | None = None
+        own: Tensor | None = None
+        # All processes are asked in the order of `load_rows`: some may load their rows.
         if weights is not None:
             weight, count = total(X.communicator, [weights.local.sum(), float(len(X.local))])
-            self._weights = torch.as_tensor(weights.local / (weight / count), dtype=dtype)
+            own = torch.as_tensor(weights.local / (weight / count), dtype=dtype)
+        super().__init__(_unread(X.local, scaler, dtype, device, X.communicator), X)
+        self._scaler, self._keyed, self._length, self._weights = scaler, keyed, length, own
 
     def __len__(self) -> int:
         return len(self.whole.local)

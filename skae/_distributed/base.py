@@ -156,13 +156,16 @@ class DaskEstimator(BaseAutoencoder):
         if not isinstance(self.random_state, int):
             plain.random_state = draw_seed(self.random_state)
         how = {"resume": resume, "one_pass": one_pass}
-        fitted, _ = gang.train(self._client(), plain, parts, float(self.timeout), **how)
+        client = self._client()
+        with client.as_current():
+            fitted, _ = gang.train(client, plain, parts, float(self.timeout), **how)
         take_fit(fitted, self)
 
     def _client(self) -> Any:
         from distributed import get_client
 
         if self.client is not None:
+            check_client(self.client)
             return self.client
         try:
             return get_client()
@@ -201,15 +204,30 @@ class DaskEstimator(BaseAutoencoder):
         return bare
 
 
-def explained_share(estimator: Any, X: Any, sample_weight: Any) -> float:
+def check_client(client: Any) -> None:
+    from distributed import Client
+
+    if not isinstance(client, Client):
+        raise TypeError(
+            f"client={client!r} is no client of Dask. Pass distributed.Client(...) of the cluster "
+            f"or its address."
+        )
+
+
+def explained_share(estimator: Any, X: Any, sample_weight: Any, client: Any) -> float:
     """The share of the variance of a Dask collection that a plain estimator explains."""
     from dask.base import compute
     from dask.delayed import delayed
 
     plain = delayed(estimator, pure=False)
-    of_part = delayed(_sums_of, pure=False)
-    parts = [of_part(plain, part) for part in partitions(check_collection(X), sample_weight)]
-    sums = [found for found in compute(*parts) if found is not None]
+    summed = delayed(_sums_of, pure=False)
+    parts = [summed(plain, part) for part in partitions(check_collection(X), sample_weight)]
+    if client is None:
+        found = compute(*parts)
+    else:
+        check_client(client)
+        found = client.gather(client.compute(parts))
+    sums = [of_part for of_part in found if of_part is not None]
     if not sums:
         raise ValueError("X has n_samples = 0 rows of positive weight. Pass at least one.")
     return float(reduce(VarianceSums.plus, sums).explained()[0])

@@ -14,7 +14,12 @@ from skae._distributed.deposits import partition
 
 def is_frame(X: Any) -> bool:
     """Whether a Dask collection is a frame or a series."""
-    return hasattr(X, "map_partitions") and hasattr(X, "_meta_nonempty")
+    return _has(X, "map_partitions") and _has(X, "_meta_nonempty")
+
+
+def _has(X: Any, name: str) -> bool:
+    """Whether such things have an attribute; a delayed value has any."""
+    return hasattr(type(X), name)
 
 
 def check_collection(X: Any, name: str = "X") -> Any:
@@ -24,15 +29,29 @@ def check_collection(X: Any, name: str = "X") -> Any:
     ------
     TypeError
         If it is anything else.
+    ValueError
+        If it has no columns.
     """
-    if is_dask(X) and is_frame(X):
-        return X
-    if is_dask(X) and hasattr(X, "chunks"):
-        return X.rechunk(dict.fromkeys(range(1, X.ndim), -1)) if _cut(X) else X
-    raise TypeError(
-        f"{name} is of type {type(X).__module__}.{type(X).__qualname__}. Pass a Dask array or a "
-        f"Dask DataFrame: dask.array.from_array({name}, chunks=...), say. For data in memory there "
-        f"is the estimator of the same name in skae."
+    is_array = is_dask(X) and _has(X, "chunks")
+    if not is_array and not (is_dask(X) and is_frame(X)):
+        raise TypeError(
+            f"{name} is of type {type(X).__module__}.{type(X).__qualname__}. Pass a Dask array or "
+            f"a Dask DataFrame: {_remedy(X, name)}."
+        )
+    if X.ndim < 2:
+        raise ValueError(
+            f"{name} has {X.ndim} dimension, expected (n_samples, n_features). Pass {name}[:, None]"
+            f", or a frame of one column, if it is one feature."
+        )
+    return X.rechunk(dict.fromkeys(range(1, X.ndim), -1)) if is_array and _cut(X) else X
+
+
+def _remedy(X: Any, name: str) -> str:
+    if is_dask(X):
+        return f"dask.array.from_delayed({name}, shape, dtype) or {name}.to_dataframe(), say"
+    return (
+        f"dask.array.from_array({name}, chunks=...), say. For data in memory there is the "
+        f"estimator of the same name in skae"
     )
 
 

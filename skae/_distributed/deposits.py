@@ -62,7 +62,7 @@ def partition(X: Any, sample_weight: Any) -> tuple[Any, np.ndarray | None]:
 
 def deposit(
     part: tuple[Any, np.ndarray | None], estimator: Any, place: int, fit: str, resume: bool
-) -> tuple[str, int]:
+) -> tuple[str, tuple[int, int]]:
     """Check the rows of a partition and keep them on this worker.
 
     Parameters
@@ -82,7 +82,8 @@ def deposit(
     -------
     address : str
         Of this worker.
-    n_rows : int
+    shape : tuple of int
+        Of the rows, (0, 0) if there are none.
     """
     from distributed import get_worker
 
@@ -90,7 +91,7 @@ def deposit(
     _forget_unwanted(worker)
     rows, weights = part
     if rows.shape[0] == 0:
-        return worker.address, 0
+        return worker.address, (0, 0)
     checked = copy.copy(estimator)
     rows = checked._check_X(rows, reset=not resume)
     with _lock:
@@ -104,7 +105,7 @@ def deposit(
         own.keys.add(worker.get_current_task())
         if weights is not None:
             own.weights[place] = weights
-    return worker.address, int(rows.shape[0])
+    return worker.address, rows.shape
 
 
 def take(fit: str, address: str) -> Deposit:

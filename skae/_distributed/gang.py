@@ -36,7 +36,6 @@ def train(
         Of the weights, from each worker.
     """
     from dask.delayed import delayed
-    from distributed import Event, Variable
 
     name = f"skae-{uuid.uuid4().hex}"
     # No task of its own, to whose worker Dask would move rows; so it must be small.
@@ -45,24 +44,37 @@ def train(
     put = delayed(deposit, pure=False)
     numbered = enumerate(parts)
     held = client.compute([put(part, checking, i, name, how["resume"]) for i, part in numbered])
-    found = client.gather(held)
-    names = tuple(sorted({address for address, n_rows in found if n_rows}))
-    if not names:
-        raise ValueError("X has n_samples = 0 rows of positive weight. Pass at least one.")
+    try:
+        found = client.gather(held)
+        _check_shapes([shape for _, shape in found])
+        names = tuple(sorted({address for address, (n_rows, _) in found if n_rows}))
+        seats = [Seat(name, names, number, timeout) for number in range(len(names))]
+        return _train(client, estimator, len(parts), seats, **how)
+    finally:
+        client.cancel(held)  # The traceback of an error would keep them.
+
+
+def _train(
+    client: Any, estimator: Any, n_partitions: int, seats: list[Seat], **how: Any
+) -> tuple[Any, list[bytes]]:
+    """Fit on rows that were deposited."""
+    from distributed import Event, Variable
+
+    name, names, timeout = seats[0].fit, seats[0].names, seats[0].timeout
     tasks = [
         client.submit(
             rank.train,
             estimator,
-            len(parts),
-            Seat(name, names, number, timeout),
+            n_partitions,
+            seat,
             **how,
-            workers=[address],
+            workers=[names[seat.rank]],
             allow_other_workers=False,
             retries=0,
             pure=False,
-            key=f"{name}-{number}",
+            key=f"{name}-{seat.rank}",
         )
-        for number, address in enumerate(names)
+        for seat in seats
     ]
     try:
         results = _results(client, tasks, names, timeout)
@@ -73,6 +85,19 @@ def train(
             Variable(name, client=client).delete()
             Event(name, client=client).clear()
     return results[0][0], [digest for _, digest in results]
+
+
+def _check_shapes(shapes: list[tuple[int, int]]) -> None:
+    filled = [place for place, (n_rows, _) in enumerate(shapes) if n_rows]
+    if not filled:
+        raise ValueError("X has n_samples = 0 rows of positive weight. Pass at least one.")
+    first, n_features = filled[0], shapes[filled[0]][1]
+    for place in filled:
+        if shapes[place][1] != n_features:
+            raise ValueError(
+                f"Partition {first} of X has {n_features} features, and partition {place} has "
+                f"{shapes[place][1]}. Pass rows of the same columns."
+            )
 
 
 def _results(client: Any, tasks: list[Any], names: tuple[str, ...], timeout: float) -> list[Any]:

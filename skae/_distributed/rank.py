@@ -55,7 +55,7 @@ def train(estimator: Any, n_partitions: int, seat: Seat, **how: Any) -> tuple[An
     check_parts_from_anywhere(estimator)
     host = "127.0.0.1" if address.startswith("inproc") else get_address_host(address)
     with (
-        _store(seat, host, is_wanted) as store,
+        found_by_others(seat, host, is_wanted) as store,
         joined(seat, store, host, is_wanted) as group,
     ):
         X, weights = ShardedRows(own.rows, n_partitions, group, free_bytes(worker)), None
@@ -77,7 +77,7 @@ def _watch(worker: Any) -> Callable[[], bool]:
 
 
 @contextlib.contextmanager
-def _store(seat: Seat, host: str, is_wanted: Callable[[], bool]) -> Iterator[Any]:
+def found_by_others(seat: Seat, host: str, is_wanted: Callable[[], bool]) -> Iterator[Any]:
     """Where the workers of a fit find each other: the first one opens it."""
     from distributed import Event, Variable
 

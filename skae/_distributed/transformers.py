@@ -155,7 +155,7 @@ class DaskTransformer(DaskEstimator):
         check_is_fitted(self)
         if not is_dask(X):
             return float(self.to_local().score(X, y, sample_weight))
-        return explained_share(self._plain(), X, sample_weight)
+        return explained_share(self._plain(), X, sample_weight, self.client)
 
 
 @standing_for(transformer.AutoencoderTransformer)

@@ -4,14 +4,22 @@ import pytest
 
 
 def _client(**settings):
+    dask = pytest.importorskip("dask")
     distributed = pytest.importorskip("distributed")
     pytest.importorskip("dask.dataframe")
     settings = {"threads_per_worker": 1, "dashboard_address": ":0", **settings}
-    cluster = distributed.LocalCluster(**settings)
-    client = distributed.Client(cluster)
-    yield client
-    client.close()
-    cluster.close()
+    # Rows stay where tests put them, and workers that are killed are started again, however long
+    # that takes on a busy machine.
+    settled = {
+        "distributed.scheduler.work-stealing": False,
+        "distributed.deploy.lost-worker-timeout": "10 minutes",
+    }
+    with dask.config.set(settled):
+        cluster = distributed.LocalCluster(**settings)
+        client = distributed.Client(cluster)
+        yield client
+        client.close()
+        cluster.close()
 
 
 @pytest.fixture(scope="session")

@@ -39,12 +39,14 @@ LONG = {**FEW, "max_epochs": 10**4, "init": "random"}
 
 
 def array():
-    return da.from_array(X, chunks=(SIZES, 6))
+    # Of a name of its own: what has the name of earlier rows is where those are.
+    return da.from_array(X, chunks=(SIZES, 6), name=False)
 
 
 def on(client, workers):
     """The rows, in turn in the memory of these workers; of others, once these are gone."""
-    blocks = [array().blocks[i] for i in range(len(SIZES))]
+    rows = array()
+    blocks = [rows.blocks[i] for i in range(len(SIZES))]
     for i, block in enumerate(blocks):
         worker = workers[i % len(workers)]
         blocks[i] = client.persist(block, workers=[worker], allow_other_workers=True)
@@ -59,7 +61,7 @@ def addresses(client):
 @pytest.fixture
 def pair(processes):
     """A client of two workers that are ready."""
-    processes.wait_for_workers(2, timeout=60)
+    processes.wait_for_workers(2, timeout=120)
     processes.run(lambda: __import__("skae.dask"))
     return processes
 
@@ -148,7 +150,7 @@ def test_an_error_of_one_worker_is_raised_in_seconds(pair):
 
 def works(client):
     """The next fit on the same cluster works."""
-    client.wait_for_workers(2, timeout=60)
+    client.wait_for_workers(2, timeout=120)
     with soon():
         found = skae.dask.AutoencoderTransformer(**FEW, timeout=60).fit(array())
     assert found.score(array()) > 0.5
@@ -189,7 +191,7 @@ def test_the_only_holder_that_is_killed(pair):
         while_training(pair, lambda: os.kill(pid, signal.SIGKILL), n_tasks=1),
     ):
         estimator.fit(rows)
-    pair.wait_for_workers(2, timeout=60)
+    pair.wait_for_workers(2, timeout=120)
     # Dask computes again what was lost.
     assert estimator.set_params(max_epochs=1, timeout=60).fit(rows).n_iter_ == 1
 
@@ -260,7 +262,7 @@ def test_a_worker_that_joins_and_one_that_leaves(pair):
     rows = on(pair, addresses(pair))
     with while_training(pair, lambda: pair.cluster.scale(3)):
         estimator.fit(rows)
-    pair.wait_for_workers(3, timeout=60)
+    pair.wait_for_workers(3, timeout=120)
     victim = addresses(pair)[0]
     try:
         interrupted(pair, lambda: pair.retire_workers([victim]), RuntimeError, f"{victim} left")

@@ -16,6 +16,7 @@ from skae._data.convert import weighted_chunks
 from skae._data.loaded import load_rows
 from skae._data.scale import fit_scaler
 from skae._data.shards import ShardedRows, ShardedWeights, ShardRows, whole
+from skae._data.sources import RowFile
 from skae._data.streamed import sampled
 from skae._runtime.communicator import ALONE, gathered, largest, total
 from skae._runtime.randomness import EPOCH_STREAM, generator
@@ -95,14 +96,20 @@ def unproven(estimator):
     return copied(estimator).set_params(early_stopping=held_out)
 
 
-def fitted(estimator, placement, weights=None, **how):
-    """Copies of the estimator, fitted in one process each on the partitions of it."""
+def fitted(estimator, placement, weights=None, folder=None, free_bytes=None, **how):
+    """Copies of the estimator, fitted in one process each on the partitions of it.
+
+    With a ``folder``, rows are in files there.
+    """
 
     def fit(communicator):
         own, places = copied(estimator), placement[communicator.rank]
         resume = own._is_fitted()
         parts = {place: own._check_X(X[PARTS[place]], reset=not resume) for place in places}
-        rows, given = ShardedRows(parts, 6, communicator), None
+        if folder is not None:
+            file = RowFile(folder)
+            parts = {place: file.add(part) for place, part in parts.items()}
+        rows, given = ShardedRows(parts, 6, communicator, free_bytes), None
         if weights is not None:
             given = ShardedWeights(rows, {place: weights[PARTS[place]] for place in places})
         own._fit(rows, None, given, resume=resume, **how)
@@ -196,6 +203,29 @@ def test_any_placement_is_as_one_process(name, weighted, monkeypatch):
         np.testing.assert_allclose(rank.score_samples(X), one.score_samples(X), **close)
         if isinstance(one, D):
             np.testing.assert_allclose(rank.offset_, one.offset_, **close)
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
+@pytest.mark.parametrize("name", CASES)
+def test_rows_in_files_give_the_bits_of_rows_in_memory(name, weighted, tmp_path):
+    weights = WEIGHTS if weighted else None
+    estimator, placement = CASES[name], PLACEMENTS[1]
+    in_memory = fitted(estimator, placement, weights)[0]
+    # Of about 300 rows of each process, some 50 are in memory at a time.
+    in_files = fitted(estimator, placement, weights, tmp_path, 25_000)[0]
+    assert torch.equal(parameters(in_files), parameters(in_memory))
+    np.testing.assert_allclose(in_files.loss_curve_, in_memory.loss_curve_, rtol=1e-12)
+    np.testing.assert_array_equal(in_files.score_samples(X), in_memory.score_samples(X))
+
+
+def test_files_of_rows_are_read_as_what_was_written(tmp_path):
+    file = RowFile(tmp_path)
+    arrays = [X, (10 * X).astype("i2"), np.asfortranarray(X.astype("f4")), X[:, :1] > 0]
+    for rows, stored in [(rows, file.add(rows)) for rows in arrays]:
+        assert (stored.shape, stored.dtype) == (rows.shape, rows.dtype)
+        np.testing.assert_array_equal(stored[3:5], rows[3:5])
+        np.testing.assert_array_equal(stored[0:610], rows)
+    assert not list(tmp_path.iterdir())
 
 
 def test_missing_cells_are_counted_over_all_processes(monkeypatch):
