@@ -1,12 +1,13 @@
 """The client's part of a fit: rows are put on workers, all of which start, and are watched."""
 
+import math
 import time
 import uuid
 from typing import Any
 
 from skae._distributed import rank
 from skae._distributed.deposits import deposit
-from skae._distributed.gloo import PeerError, Seat
+from skae._distributed.gloo import PeerError, Seat, raise_absent
 
 # Seconds between two looks at the workers, and for the others to tell what went wrong.
 _LOOK, _GRACE = 1.0, 3.0
@@ -60,7 +61,8 @@ def _train(
     """Fit on rows that were deposited."""
     from distributed import Event, Variable
 
-    name, names, timeout = seats[0].fit, seats[0].names, seats[0].timeout
+    name, names = seats[0].fit, seats[0].names
+    begun = Event(name, client=client)
     tasks = [
         client.submit(
             rank.train,
@@ -77,13 +79,13 @@ def _train(
         for seat in seats
     ]
     try:
-        results = _results(client, tasks, names, timeout)
+        results = _results(client, tasks, seats[0], begun)
     finally:
         # Who still works on it learns that nobody wants it.
         client.cancel(tasks)
         if len(names) > 1:
             Variable(name, client=client).delete()
-            Event(name, client=client).clear()
+        begun.clear()
     return results[0][0], [digest for _, digest in results]
 
 
@@ -100,16 +102,22 @@ def _check_shapes(shapes: list[tuple[int, int]]) -> None:
             )
 
 
-def _results(client: Any, tasks: list[Any], names: tuple[str, ...], timeout: float) -> list[Any]:
+def _results(client: Any, tasks: list[Any], seat: Seat, begun: Any) -> list[Any]:
     """What the workers return; the error of the one that went wrong first."""
     from distributed import wait
 
-    pending = tasks
+    names, timeout = seat.names, seat.timeout
+    pending, deadline = tasks, time.monotonic() + timeout
     while pending:
         try:
             wait(pending, timeout=_LOOK, return_when="FIRST_COMPLETED")
         except TimeoutError:
             _check_alive(client, names, timeout)
+            if time.monotonic() > deadline:
+                # Workers that have begun tell of others, but the first one may not have.
+                if not begun.is_set():
+                    raise_absent(seat, [0])
+                deadline = math.inf
         if any(task.status in ("error", "cancelled") for task in tasks):
             raise _error(client, tasks, names, timeout)
         # A worker that is gone takes with it what it had finished.

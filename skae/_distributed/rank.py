@@ -81,10 +81,11 @@ def found_by_others(seat: Seat, host: str, is_wanted: Callable[[], bool]) -> Ite
     """Where the workers of a fit find each other: the first one opens it."""
     from distributed import Event, Variable
 
+    place, opened = Variable(seat.fit), Event(seat.fit)
     if len(seat.names) == 1:
+        opened.set()
         yield None
         return
-    place, opened = Variable(seat.fit), Event(seat.fit)
     if seat.rank == 0:
         store = open_store(host, seat.timeout)
         place.set((host, store.port))

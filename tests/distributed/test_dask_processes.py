@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 
 import joblib
 import numpy as np
@@ -206,14 +207,16 @@ def test_a_worker_that_hangs(pair):
     works(pair)
 
 
-def test_a_worker_that_is_busy(pair, monkeypatch):
-    busy, rows = addresses(pair)[1], on(pair, addresses(pair))
+@pytest.mark.parametrize("n_others", [0, 1], ids=["all", "one"])
+def test_workers_that_are_busy(n_others, pair, monkeypatch):
+    rows, (busy, *more) = on(pair, addresses(pair)), addresses(pair)[n_others:]
     estimator = skae.dask.AutoencoderTransformer(**FEW, timeout=3)
     seat, tasks = gang.Seat, []
 
     def then_busy(*given):
         if not tasks:
-            tasks.append(pair.submit(time.sleep, 15, workers=[busy], pure=False))
+            for_long = partial(pair.submit, time.sleep, 15, pure=False)
+            tasks.extend(for_long(workers=[worker]) for worker in (busy, *more))
             time.sleep(0.5)
         return seat(*given)
 
