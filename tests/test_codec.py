@@ -358,7 +358,9 @@ def test_zero_error_of_floats_is_refused(autoencoder):
 
 
 def test_estimator_is_cloned_and_fitted_and_its_parameters_are_its_own():
-    autoencoder = AutoencoderTransformer(n_components=4, max_epochs=2, random_state=0)
+    autoencoder = AutoencoderTransformer(
+        n_components=4, hidden_layer_sizes=(16,), max_epochs=2, random_state=0
+    )
     codec = LatentCodec(autoencoder, max_epochs=0).fit(TRAIN)
     assert not hasattr(autoencoder, "n_features_in_")
     alone = clone(autoencoder).fit(TRAIN)
@@ -390,7 +392,7 @@ def test_grid_search_weighs_bytes_against_errors():
         data = codec.encode(X)
         return -len(data) / len(X) - 2.0 * _error(codec.decode(data), X)
 
-    autoencoder = AutoencoderTransformer(max_epochs=5, random_state=0)
+    autoencoder = AutoencoderTransformer(hidden_layer_sizes=(16,), max_epochs=3, random_state=0)
     grid = {"estimator__n_components": [1, 8], "step": [0.5, 50.0]}
     search = GridSearchCV(LatentCodec(autoencoder, max_epochs=0), grid, scoring=cost, cv=2)
     search.fit(TRAIN[:400])

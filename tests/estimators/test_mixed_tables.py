@@ -146,7 +146,7 @@ def test_containers_do_not_matter():
 @each_class
 def test_files_pickles_and_clones_give_the_same(cls, tmp_path):
     frame = _frame("pandas", holes=True)
-    estimator = cls(**SMALL).fit(frame)
+    estimator = cls(**SMALL | {"max_epochs": 3}).fit(frame)
     save(estimator, tmp_path / "mixed.safetensors")
     for copy in (
         load(tmp_path / "mixed.safetensors"),
