@@ -14,7 +14,9 @@ the one to the nearest of some reference rows:
 
 The logarithm of each distance is centered and scaled on rows that the member was not
 trained on and averaged over the members. A smooth maximum combines the views: what one
-of them finds far out is far out. docs/outliers.md tells what was tried.
+of them finds far out is far out. The nearest of the inner rows of the table itself counts
+half as much ("auto"). Where all rows are known to be clean, the nearest of all rows counts as
+much as all views ("novelty"). docs/outliers.md tells what was tried.
 """
 
 from dataclasses import dataclass, fields
@@ -27,7 +29,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from skae._anomaly.distances import Distances, Member, View, even, in_deviations
+from skae._anomaly.draws import draw, random_order
 from skae._anomaly.levels import Level
+from skae._anomaly.neighbors import Neighbors
 from skae._anomaly.thresholds import weighted_quantile
 from skae._model.model import Coded, padded
 from skae._runtime.device import computing
@@ -38,6 +42,7 @@ from skae._runtime.tuning import (
     ISOLATION_DRAWS,
     ISOLATION_ROWS,
     NEAREST_ROWS,
+    NEIGHBOR_WEIGHT,
     TRIMMED_SHARE,
     VIEW_DIMENSIONS,
     VIEW_SHARPNESS,
@@ -46,6 +51,7 @@ from skae._runtime.tuning import (
 # Which views each kind of score combines; "reconstruction" is the loss itself.
 SCORES = {
     "auto": ("isolation", "mahalanobis", "nearest", "whitened"),
+    "novelty": ("isolation", "mahalanobis", "nearest", "whitened"),
     "isolation": ("isolation",),
     "mahalanobis": ("mahalanobis",),
     "nearest": ("nearest", "whitened"),
@@ -69,6 +75,8 @@ class Scorer:
         Of the random projection.
     level : Level
         Of the combined views.
+    neighbors : Neighbors, default=None
+        The nearest of which counts too.
     """
 
     members: list[Member]
@@ -76,6 +84,7 @@ class Scorer:
     width: int
     seed: int
     level: Level
+    neighbors: Neighbors | None = None
 
     def outlyingness(self, coded: Coded) -> Tensor:
         """How far out rows are, (n,): about zero for a typical one, NaN for one of no values."""
@@ -90,7 +99,8 @@ class Scorer:
             alone = functional.pad(alone, (0, projected.shape[1] - n))
         distances = torch.stack([of_view(projected, alone) for of_view in self._distances])
         by_view = in_deviations(distances[..., :n], *self._levels)
-        combined = _combined(coded.average(by_view.permute(1, 2, 0)).T)
+        by_view = coded.average(by_view.permute(1, 2, 0)).T
+        combined = _combined(by_view, *self._from_neighbors(coded))
         return self.level.standardized(combined, coded.share)
 
     def contributions(self, coded: Coded) -> Tensor:
@@ -105,9 +115,20 @@ class Scorer:
         shares = parts / parts.sum(1, keepdim=True).clamp(min=1e-300)
         return shares * self.far_out(coded).clamp(min=0.0)[:, None]
 
+    def _from_neighbors(self, coded: Coded) -> tuple[Neighbors, Tensor] | tuple[()]:
+        """Deviations of the distances from neighbors, (n,), if these count."""
+        if self.neighbors is None or self._near is None:
+            return ()
+        rows, known = _table_rows(coded, self._table_directions), coded.known
+        if known is not None:
+            known = functional.pad(known, (0, rows.shape[1] - len(known)))
+        distances = self._near(rows, known)[:, : coded.joint.shape[1]]
+        return self.neighbors, self.neighbors.deviations(distances)
+
     def prepare(self) -> None:
         """Compute what depends on the fit alone; the first call with rows does so too."""
         self.directions, self._distances, self._levels  # noqa: B018
+        self._table_directions, self._near  # noqa: B018
 
     @cached_property
     def directions(self) -> Tensor | None:
@@ -115,8 +136,16 @@ class Scorer:
         return projection(self.width, self.seed)
 
     @cached_property
+    def _table_directions(self) -> Tensor | None:
+        return projection(self.features.shape[1], self.seed)
+
+    @cached_property
     def _distances(self) -> list[Distances]:
         return _distances(self.members)
+
+    @cached_property
+    def _near(self) -> Distances | None:
+        return None if self.neighbors is None else self.neighbors.distances()
 
     @cached_property
     def _levels(self) -> tuple[Tensor, ...]:
@@ -135,10 +164,12 @@ class RowCalibration:
     weights : ndarray of shape (n,)
     seeds : tuple of int
         One a member.
+    has_neighbors : bool, default=True
+        Whether the rows themselves are noted, for "auto" and "novelty".
     """
 
-    def __init__(self, weights: np.ndarray, seeds: tuple[int, ...]):
-        self._weights, self._seeds = weights, seeds
+    def __init__(self, weights: np.ndarray, seeds: tuple[int, ...], has_neighbors: bool = True):
+        self._weights, self._seeds, self._has_neighbors = weights, seeds, has_neighbors
         self._projected: np.ndarray | None = None
         self.shares = np.empty(len(weights))
 
@@ -149,10 +180,17 @@ class RowCalibration:
             self._directions = projection(self._width, self._seeds[0])
             shape = len(self._seeds), len(self._weights), joint_width(self._width)
             self._projected = np.empty(shape)
+            if self._has_neighbors:
+                n_features = coded.values.shape[1]
+                self._table_directions = projection(n_features, self._seeds[0])
+                self._table = np.empty((len(self._weights), joint_width(n_features)))
             self._moments = _Moments(coded.values[0])
         n = coded.joint.shape[1]
         projected = _projected(even(padded(coded.joint)), self._directions)
         self._projected[:, part] = projected[:, :n, : self._projected.shape[2]].numpy()
+        if self._has_neighbors:
+            table = _table_rows(coded, self._table_directions)
+            self._table[part] = table[0, :n, : self._table.shape[1]].numpy()
         self.shares[part] = coded.share.numpy()
         weights = torch.from_numpy(self._weights[part])
         self._moments.add(coded.values, coded.residuals, weights)
@@ -194,11 +232,34 @@ class RowCalibration:
             parts = list(zip(by_member, used, strict=True))
         members = [m.calibrated(*part) for m, part in zip(members, parts, strict=True)]
         outlyingness = in_deviations(by_member.transpose(0, 1), *_levels(members))
-        combined = _combined(outlyingness.where(unseen, torch.nan).nanmean(1))
+        by_view = outlyingness.where(unseen, torch.nan).nanmean(1)
+        neighbors = self._neighbors(kind, _combined(by_view), weight)
+        combined = _combined(by_view, *neighbors)
         seen = ~combined.isnan().numpy() & (self._weights > 0)
         level = Level.within(combined.numpy()[seen], self.shares[seen], self._weights[seen])
-        scorer = Scorer(members, self._moments.features(), self._width, self._seeds[0], level)
+        scorer = Scorer(
+            members,
+            self._moments.features(),
+            self._width,
+            self._seeds[0],
+            level,
+            neighbors[0] if neighbors else None,
+        )
         return scorer, level.standardized(combined, torch.from_numpy(self.shares)).numpy()
+
+    def _neighbors(
+        self, kind: str, outlyingness: Tensor, weights: Tensor
+    ) -> tuple[Neighbors, Tensor] | tuple[()]:
+        """Neighbors, if they count, and how far each row lies from the nearest other one."""
+        if not self._has_neighbors or kind not in ("auto", "novelty"):
+            return ()
+        is_clean, rows = kind == "novelty", torch.from_numpy(self._table)
+        if not is_clean:
+            judged = weights * ~outlyingness.isnan()
+            bound = weighted_quantile(outlyingness.numpy(), judged.numpy(), 1.0 - TRIMMED_SHARE)
+            weights = judged * (outlyingness <= bound)
+        order = random_order(rows, self._seeds[0])
+        return Neighbors.of(rows, weights, order, is_clean)
 
 
 class _Moments:
@@ -233,9 +294,17 @@ def _levels(members: list[Member]) -> tuple[Tensor, ...]:
     return tuple(torch.tensor(levels, dtype=torch.float64).transpose(0, 1)[..., None].unbind(2))
 
 
-def _combined(by_view: Tensor) -> Tensor:
-    """A smooth maximum over the views, (n,), of (n_views, n)."""
-    smooth = torch.logsumexp(VIEW_SHARPNESS * by_view, 0) - np.log(len(by_view))
+def _combined(
+    by_view: Tensor, neighbors: Neighbors | None = None, near: Tensor | None = None
+) -> Tensor:
+    """A smooth maximum over the views, (n,), of (n_views, n), and over neighbors' deviations."""
+    weights = torch.ones(len(by_view), 1, dtype=by_view.dtype)
+    if neighbors is not None and near is not None:
+        if neighbors.clean:  # Nothing among the rows hides outliers: each view is right on average.
+            return (by_view.mean(0) + near) / 2
+        by_view = torch.cat([by_view, near[None]])
+        weights = functional.pad(weights, (0, 0, 0, 1), value=NEIGHBOR_WEIGHT)
+    smooth = torch.logsumexp(VIEW_SHARPNESS * by_view + weights.log(), 0) - weights.sum().log()
     return smooth / VIEW_SHARPNESS
 
 
@@ -243,13 +312,11 @@ def _member(
     names: tuple[str, ...], rows: Tensor, weights: Tensor, seed: int, shrinks: bool
 ) -> Member:
     """One member's views, from rows (n, d); rows that it has not seen have no weight."""
-    rng = generator(seed, SCORE_STREAM)
-    direction = torch.randn(rows.shape[1], dtype=rows.dtype, generator=rng)
-    order = (rows @ direction).argsort(stable=True)
-    few = _draw(order, weights, ISOLATION_DRAWS * ISOLATION_ROWS)
+    order = random_order(rows, seed)
+    few = draw(order, weights, ISOLATION_DRAWS * ISOLATION_ROWS)
     few = few.view(ISOLATION_ROWS, ISOLATION_DRAWS).T
     # Of fewer rows, each is drawn repeatedly.
-    many = _draw(order, weights, NEAREST_ROWS).unique()
+    many = draw(order, weights, NEAREST_ROWS).unique()
     member = Member(rows[few].float().numpy(), rows[many][None].float().numpy(), [])
 
     def mahalanobis() -> View:
@@ -313,17 +380,6 @@ def _shrinkage(eigenvalues: Tensor, n: float) -> float:
     return min(1.0, ((1.0 - 2.0 / d) * squares + total**2) / spread) if spread > 0 else 1.0
 
 
-def _draw(order: Tensor, weights: Tensor, size: int) -> Tensor:
-    """Indices (size,) of rows, in proportion to their weights: systematic sampling.
-
-    Along a random direction: spread over it, and by content alone, so that a weight of
-    two is a row given twice.
-    """
-    cumulated = weights[order].cumsum(0)
-    marks = (torch.arange(size, dtype=cumulated.dtype) + 0.5) / size * cumulated[-1]
-    return order[torch.searchsorted(cumulated, marks).clamp(max=len(order) - 1)]
-
-
 def joint_width(n_columns: int) -> int:
     """Columns that latents and residuals have once they are projected."""
     return min(n_columns, VIEW_DIMENSIONS)
@@ -340,6 +396,17 @@ def projection(width: int, seed: int) -> Tensor | None:
     rng = generator(seed, SCORE_STREAM)
     directions = torch.randn(width, VIEW_DIMENSIONS, dtype=torch.float64, generator=rng)
     return functional.pad(directions / VIEW_DIMENSIONS**0.5, (0, 0, 0, width % 2))
+
+
+def _table_rows(coded: Coded, directions: Tensor | None) -> Tensor:
+    """Scaled rows, (1, n, d), in at most ``VIEW_DIMENSIONS`` columns, up to whole blocks.
+
+    What is missing is as it is expected.
+    """
+    rows, observed = coded.values, coded.batch.observed
+    if observed is not None:
+        rows = rows.where(observed.cpu(), coded.average(coded.rows).cpu().to(rows.dtype))
+    return _projected(even(padded(rows[None])), directions)
 
 
 def _projected(joint: Tensor, directions: Tensor | None) -> Tensor:

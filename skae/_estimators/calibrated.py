@@ -144,6 +144,11 @@ class CalibratedDetector(BaseAutoencoder):
         # What is usual at each place takes many held-out images to know.
         return MEMBER_SHARE_OF_IMAGES if self._is_of_places() else MEMBER_SHARE
 
+    def _score_kind(self) -> str:
+        """Which distances are taken; where rows are said to be clean, "auto" makes use of it."""
+        is_clean = self.anomaly_score == "auto" and self._input.image_shape is None
+        return "novelty" if is_clean and self.contamination == 0 else self.anomaly_score
+
     def _is_of_places(self) -> bool:
         """Whether images are scored by their most unusual place."""
         return is_of_places(self.anomaly_score, self._input.image_shape)
@@ -281,7 +286,7 @@ class CalibratedDetector(BaseAutoencoder):
         own = np.ones(len(some)) if weights is None else weights[some.numpy()]
         shape = self._input.image_shape
         found = calibrated(
-            self._model, sample, own, trained, self.anomaly_score, self._seeds, shape
+            self._model, sample, own, trained, self._score_kind(), self._seeds, shape
         )
         self._scorer, self._seen, self._typical = found.scorer, found.seen, found.typical
         self._pixel_threshold, self._held_out = found.pixel_threshold, found.held_out

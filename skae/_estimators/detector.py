@@ -37,18 +37,21 @@ class AutoencoderAnomalyDetector(OutlierMixin, ImageDetection):
     Parameters
     ----------
     contamination : "auto" or float in [0, 0.5], default="auto"
-        Share of outliers in the training rows; sets ``offset_`` and with it the labels, never the
-        scores; :meth:`set_contamination` changes it later. 0 stands for clean training rows, none
-        of which is flagged. "auto" flags what lies more than 2.5 robust standard deviations above
+        Share of outliers in the training rows; sets ``offset_`` and with it the labels;
+        :meth:`set_contamination` changes it later. 0 stands for clean training rows: none of
+        them is flagged, and ``anomaly_score="auto"`` is "novelty" for tables. No other value
+        changes scores. "auto" flags what lies more than 2.5 robust standard deviations above
         the median of held-out rows (Leys et al. 2013).
-    anomaly_score : {"auto", "isolation", "mahalanobis", "nearest", "reconstruction"}, \
-            default="auto"
+    anomaly_score : {"auto", "novelty", "isolation", "mahalanobis", "nearest", \
+            "reconstruction"}, default="auto"
         Method of scoring: what is far out. In the space of latents and residuals, "isolation" is
         the distance to the nearest of 4 random rows, on average over many draws; "mahalanobis" the
         one to the center, in units of the covariance of the inner 80 % of the rows; "nearest" the
         one to the nearest of 1,024 rows, as it is and in units of the covariance. "auto" combines
-        them by a smooth maximum; for images also with the energy of the residuals around each
-        pixel, at each scale, and the image counts as its most unusual pixel.
+        them by a smooth maximum, also with the distance to the nearest of the inner 80 % of the
+        rows themselves; for images with the energy of the residuals around each pixel, at each
+        scale, and the image counts as its most unusual pixel. "novelty" is for clean training
+        rows: the mean of all of these and the distance to the nearest of all rows.
     n_estimators : int or "auto", default="auto"
         Autoencoders that are trained in one pass. "auto" is 4; 1 if ``network`` is not the dense
         one, which only trains one.

@@ -364,6 +364,11 @@ class Coded:
         return self.average(self.joint[..., -self._model.n_features :])
 
     @property
+    def known(self) -> Tensor | None:
+        """Which rows are of the fit, (n,); None where there are none."""
+        return None if self._known is None else self._known.rows
+
+    @property
     def alone(self) -> Tensor | None:
         """Which rows all members were trained on, (n,); None where there are none."""
         if self._known is None:

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from skae._anomaly.distances import Distances, Member, View, in_deviations
-from skae._anomaly.rows import _combined, _draw, _projected, _whitening, projection
+from skae._anomaly.draws import draw
+from skae._anomaly.rows import _combined, _projected, _whitening, projection
 
 ROWS = torch.tensor([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]], dtype=torch.float64)
 
@@ -64,7 +65,7 @@ def test_whitened_rows_have_unit_covariance_by_weight():
 def test_draws_are_in_proportion_to_the_weights():
     order = torch.tensor([2, 0, 3, 1])
     weights = torch.tensor([0.0, 1.0, 2.0, 1.0], dtype=torch.float64)
-    drawn = _draw(order, weights, 8)
+    drawn = draw(order, weights, 8)
     assert sorted(drawn.tolist()) == [1, 1, 2, 2, 2, 2, 3, 3]
 
 
