@@ -80,9 +80,11 @@ def decode(declared: Any, tree: Any, path: str, arrays: Arrays) -> Any:
         _expect(type(tree) is dict, path, "a table", tree)
         return {k: decode(arguments[1], v, f"{path}.{k}", arrays) for k, v in tree.items()}
     hints = _hints(declared) if _is_record(declared) else {}
-    _expect(type(tree) is dict and bool(hints) and tree.keys() == hints.keys(), path,
+    # What a later version has added has a default: what was done before.
+    is_whole = type(tree) is dict and hints.keys() - _defaults(declared) <= tree.keys()
+    _expect(is_whole and bool(hints) and tree.keys() <= hints.keys(), path,
             f"a table of {sorted(hints)}", tree)  # fmt: skip
-    parts = {k: decode(hint, tree[k], f"{path}.{k}", arrays) for k, hint in hints.items()}
+    parts = {k: decode(hints[k], v, f"{path}.{k}", arrays) for k, v in tree.items()}
     return declared(**parts)
 
 
@@ -137,6 +139,14 @@ def _array(declared: Any, tree: Any, path: str, arrays: Arrays) -> Any:
 
 def _hints(declared: type) -> dict[str, Any]:
     return typing.get_type_hints(declared)
+
+
+def _defaults(declared: type) -> set[str]:
+    """Names of the fields that have a default."""
+    if not dataclasses.is_dataclass(declared):
+        return set(getattr(declared, "_field_defaults", ()))
+    fields = dataclasses.fields(declared)
+    return {field.name for field in fields if field.default is not dataclasses.MISSING}
 
 
 def _is_record(declared: Any) -> bool:
