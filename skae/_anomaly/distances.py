@@ -103,6 +103,8 @@ class Distances:
     def __init__(self, members: list[Member], views: list[View]):
         each = [member.references(view) for member, view in zip(members, views, strict=True)]
         most = max(references.shape[1] for references in each)
+        if most > 1 and len(each[0]) == 1:  # MKL rounds by the place of a row otherwise.
+            most += -most % ROW_BLOCK
         # Fewer ones are filled up by copies, which are no nearer.
         each = [functional.pad(r, (0, 0, 0, most - r.shape[1]), mode="replicate") for r in each]
         self._shape = each[0].shape[:2]

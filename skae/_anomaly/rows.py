@@ -301,8 +301,9 @@ def _combined(
     weights = torch.ones(len(by_view), 1, dtype=by_view.dtype)
     if neighbors is not None and near is not None:
         if neighbors.clean:  # Nothing among the rows hides outliers: each view is right on average.
-            return (by_view.mean(0) + near) / 2
-        by_view = torch.cat([by_view, near[None]])
+            return (by_view.T.contiguous().mean(1) + near) / 2
+        # A row's views lie side by side: sums over them are the same wherever the row stands.
+        by_view = torch.cat([by_view.T, near[:, None]], 1).T
         weights = functional.pad(weights, (0, 0, 0, 1), value=NEIGHBOR_WEIGHT)
     smooth = torch.logsumexp(VIEW_SHARPNESS * by_view + weights.log(), 0) - weights.sum().log()
     return smooth / VIEW_SHARPNESS

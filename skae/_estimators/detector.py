@@ -463,7 +463,7 @@ class AutoencoderAnomalyDetector(OutlierMixin, ImageDetection):
     def set_contamination(self, contamination: float | Auto) -> Self:
         """Move the threshold, as if the detector had been fitted with another contamination.
 
-        Scores stay as they are. It sets the parameter ``contamination``, too.
+        Scores stay as they are, also with 0. It sets the parameter ``contamination``, too.
 
         Parameters
         ----------
