@@ -7,6 +7,9 @@ A contender that is not installed is left out, and named. Prints Markdown.
 
     python examples/benchmarks/speed.py
     python examples/benchmarks/speed.py --nets small --rounds 2 --extras none
+    python examples/benchmarks/speed.py --busy 2
+
+The last one starts two processes that keep cores busy, and compares skae with itself on one thread.
 
 Every contender trains the same layers (ReLU, mirrored), epochs and batch size
 with Adam at a constant 1e-3, in float32, on shuffled rows, without early
@@ -31,6 +34,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from busy import compare_busy
 from contenders import CONTENDERS
 from nets import NETS, load
 
@@ -225,6 +229,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--extras", type=several(EXTRAS), default=EXTRAS, help=",".join(EXTRAS))
+    parser.add_argument("--busy", type=int, help="processes that keep cores busy meanwhile")
     images = HERE.parents[1] / "../shared/data/images/mnist.npz"
     parser.add_argument("--data", type=Path, default=images, help="MNIST as npz")
     return parser.parse_args()
@@ -233,6 +238,10 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     options = arguments()
     print_setting()
+    if options.busy is not None:
+        rows = compare_busy(options.nets, options.busy, options.rounds, options.data)
+        print_table(["what", "one thread, s", "as skae chooses, s", "ratio"], rows)
+        return
     for net in options.nets:
         compare(net, options.contenders, options.rounds, options.data)
     for name in options.extras:

@@ -91,7 +91,7 @@ def calibrated(
     if image_shape is not None and not isinstance(scores, ImageCalibration):
         pixels = _PixelCalibration(image_shape, np.flatnonzero(known)[:_MAPS])
         collectors.append(pixels)
-    with computing(model.network.device, model.flops(X)):
+    with model.computing(X) as pace:
         for batch in model.batches(X):
             keys[batch.part], own = keys_of(batch), trained[:, batch.part]
             if batch.observed is not None:
@@ -99,6 +99,7 @@ def calibrated(
             coded = model.coded(batch, Known(torch.ones_like(own[0]), own))
             for collector in collectors:
                 collector.add(batch.part, coded)
+            pace.lap()
     if not weights.any():
         raise ValueError(
             "X holds no observed value of a feature that the fit has seen. Pass rows with at "
@@ -106,7 +107,9 @@ def calibrated(
         )
     given = weights.copy()
     weights[:] = evened(given, keys)
-    scorer, outlyingness = scores.fit(kind, trained)
+    # On one thread: bits of what follows may depend on how many there are.
+    with computing(torch.device("cpu"), flops=0.0):
+        scorer, outlyingness = scores.fit(kind, trained)
     found = -outlyingness[known]
     typical = Typical.of(found, weights[known], is_error=scorer is None)
     held_out = HeldOut(found, given[known], typical.unusual(found, weights[known]))

@@ -1,7 +1,7 @@
 """Predictions: batches of rows through a fitted network, under a memory bound."""
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from skae._data.loaded import scaled_bounds, within
 from skae._data.scale import AffineScaler, Scaler
 from skae._networks.factory import Network, arrays_of, restore
 from skae._runtime.device import computing, device_or_cpu, taking_turns
+from skae._runtime.threads import Pace
 from skae._runtime.tuning import EXCESS_UNIT
 from skae._training.losses import Loss, LossKind, loss_of
 
@@ -176,9 +177,11 @@ class Model:
         """The loss of each cell."""
         return loss_of(self.loss, categories_of(self.scaler, self.dtype, self.network.device))
 
-    def flops(self, X: Any) -> float:
-        """Operations of a batch, by which the number of threads is chosen."""
-        return float(self.network.flops * min(X.shape[0], self._batch_length()))
+    def computing(self, X: Any) -> AbstractContextManager[Pace]:
+        """As predictions of rows compute; a batch is a lap."""
+        n_rows = min(X.shape[0], self._batch_length())
+        flops = float(self.network.flops * n_rows)
+        return computing(self.network.device, flops, self.network.products(n_rows))
 
     def _batch_length(self) -> int:
         length = _BATCH_VALUES // self.network.row_width // ROW_BLOCK * ROW_BLOCK
@@ -198,7 +201,7 @@ class Model:
         before if ``scaled``, results are scaled back if ``unscaled``.
         """
         turns = taking_turns() if X.shape[0] <= ROW_BLOCK else nullcontext()
-        with turns, computing(self.network.device, self.flops(X)):
+        with turns, self.computing(X) as pace:
             for batch in self.batches(X, scaled):
                 result = function(batch).cpu().numpy()
                 if unscaled:
@@ -206,6 +209,7 @@ class Model:
                 if out is None:
                     out = np.empty((X.shape[0], *result.shape[1:]), dtype=result.dtype)
                 out[batch.part] = cast(result, out.dtype).reshape(len(result), *out.shape[1:])
+                pace.lap()
         assert out is not None, "validated data has at least one row"
         return out
 

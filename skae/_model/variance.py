@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from skae._model.model import Batch, Model
-from skae._runtime.device import computing
 
 
 class VarianceSums(NamedTuple):
@@ -58,7 +57,7 @@ def variance_sums(
     sizes: Sequence[int | None] = (None,),
 ) -> VarianceSums:
     """What :func:`explained_variance` is computed from."""
-    with computing(model.network.device, model.flops(X)):
+    with model.computing(X) as pace:
         errors, cells = np.zeros(len(sizes)), torch.zeros(3, model.n_features, dtype=torch.float64)
         for batch in model.batches(X):
             values = batch.values.cpu().double()
@@ -66,10 +65,11 @@ def variance_sums(
             codes = model.codes_of(batch)
             for i, size in enumerate(sizes):
                 error = (_rebuilt(model, codes, size) - batch.values).cpu().double()
-                errors[i] += float((weight * error**2).sum())
+                errors[i] += float((weight * error**2).sum(0).sum())
             cells[0] += weight.expand_as(values).sum(0)
             cells[1] += (weight * values).sum(0)
             cells[2] += (weight * values**2).sum(0)
+            pace.lap()
     return VarianceSums(errors, cells.numpy())
 
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from skae._networks.activations import ACTIVATIONS
 from skae._networks.latents import halves
-from skae._networks.products import RowProduct
+from skae._networks.products import Products, RowProduct
 from skae._runtime.randomness import WEIGHTS_STREAM, generator
 
 NORMALIZATION_EPSILON = 1e-5
@@ -306,6 +306,13 @@ class DenseNetwork:
     @cached_property
     def flops(self) -> int:
         return self.spec.flops * self.spec.n_members
+
+    def products(self, n_rows: int, dtype: torch.dtype | None = None) -> Products | None:
+        """Those of predictions for so many rows, or of training in a dtype."""
+        spec, trains = self.spec, dtype is not None
+        n_rows = n_rows if trains else 1 << (n_rows - 1).bit_length()
+        dtype = dtype or self.parameters.dtype
+        return Products(tuple(spec.shapes), spec.n_members, n_rows, dtype, trains)
 
     @property
     def n_decayed(self) -> int:

@@ -8,6 +8,7 @@ each row and not in each epoch.
 import dataclasses
 from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 
 from skae._networks.dense import DenseNetwork, DenseSpec
@@ -38,6 +39,9 @@ class FrontedNetwork(DenseNetwork):
     @property
     def flops(self) -> int:
         return super().flops + int(self.front.flops)
+
+    def products(self, n_rows: int, dtype: torch.dtype | None = None) -> None:
+        """None: those of the front are others."""
 
     def state(self) -> dict[str, Tensor]:
         return super().state() | self.front.state_dict()

@@ -81,6 +81,9 @@ class ModuleNetwork:
     def flops(self) -> int:
         return 2 * self.parameters.numel()
 
+    def products(self, n_rows: int, dtype: torch.dtype | None = None) -> None:
+        """None: gradients of convolutions depend on the number of threads."""
+
     @property
     def n_decayed(self) -> int:
         return self.parameters.numel()

@@ -11,7 +11,7 @@ measures both libraries.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,6 +41,49 @@ def _onednn_linear() -> Any:
 
 
 _LINEAR = _onednn_linear()
+
+
+class Products(NamedTuple):
+    """The products of a pass through dense layers.
+
+    Called, it makes them of drawn numbers: by these the bits of a pass may depend on the number of
+    threads.
+
+    Attributes
+    ----------
+    shapes : tuple of (int, int)
+        Outputs and inputs of each layer.
+    n_members, n_rows : int
+    dtype : torch.dtype
+    trains : bool
+        Whether with gradients.
+    """
+
+    shapes: tuple[tuple[int, int], ...]
+    n_members: int
+    n_rows: int
+    dtype: torch.dtype
+    trains: bool
+
+    def __call__(self) -> list[Tensor]:
+        rng, made = torch.Generator().manual_seed(0), []
+
+        def drawn(n: int, width: int) -> Tensor:
+            shape = self.n_members, n, width
+            return torch.randn(shape, generator=rng, dtype=torch.float32).to(self.dtype)
+
+        for n_out, n_in in self.shapes:
+            x, weight, bias = drawn(self.n_rows, n_in), drawn(n_out, n_in), drawn(1, n_out)
+            if not self.trains:
+                made.append(RowProduct(bias, weight)(x))
+                continue
+            gradient = drawn(self.n_rows, n_out)
+            outputs = [torch.empty_like(tensor) for tensor in (gradient, x, weight)]
+            product(bias, x, weight, outputs[0])()
+            input_gradient(gradient, weight, outputs[1])()
+            weight_gradient(gradient, x, outputs[2])()
+            made += outputs
+        return made
 
 
 def _is_large(x: Tensor, n_out: int, n_rows: int | None = None) -> bool:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch
 
+from skae._runtime.threads import Laps, Pace, Work
+
 _ACCELERATORS = ("cuda", "xpu", "mps")
 
 # Below this many floating-point operations a second thread costs more to wake
@@ -120,25 +122,26 @@ def pinned_for(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 @contextmanager
-def computing(device: torch.device, flops: float) -> Iterator[None]:
+def computing(device: torch.device, flops: float, work: Work | None = None) -> Iterator[Pace]:
     """Compute with neutral settings, and restore the caller's afterwards.
 
     Inside, gradients are not recorded unless ``torch.enable_grad`` asks for it,
-    autocast is off, and work of few ``flops`` per call runs on one thread.
+    autocast is off, and work of few ``flops`` per call runs on one thread. So does ``work``
+    while others use the cores; the caller ends its laps.
 
     Another number of threads may give other last bits: in what LAPACK decomposes, in sums over
-    all of a large tensor (both are done with ``flops`` of zero), and in some large products.
+    all of a large tensor (both are done with ``flops`` of zero), and in some products. The
+    ``work`` is to contain all of the last.
     """
     threads = torch.get_num_threads()
-    with (
-        _neutral(device.type),
-        torch.no_grad(),
-        _threads(1 if flops < _ONE_THREAD_FLOPS else threads, threads),
-    ):
+    inside = 1 if flops < _ONE_THREAD_FLOPS else threads
+    paced = work if inside > 1 and device.type == "cpu" else None
+    with _neutral(device.type), torch.no_grad(), _threads(inside, threads, paced) as pace:
         # Freed at once and never touched. This takes a microsecond, and avoids page faults in
         # every batch that made scoring half as fast.
         torch.empty(_MALLOC_KEEPS, dtype=torch.uint8)
-        yield
+        yield pace
+        pace.close()
 
 
 @contextmanager
@@ -169,17 +172,21 @@ def _neutral(kind: str) -> Iterator[None]:
 
 
 @contextmanager
-def _threads(inside: int, outside: int) -> Iterator[None]:
-    """Use ``inside`` threads in operations that this thread calls."""
+def _threads(inside: int, outside: int, work: Work | None) -> Iterator[Pace]:
+    """Use ``inside`` threads in operations that this thread calls, or fewer for some work."""
     set_own = _own_setting()
     if inside != outside:
         set_own(inside)
+    if work is None or set_own is torch.set_num_threads:
+        pace = Pace(inside)
+    else:
+        pace = Laps(work, inside, set_own)
     try:
-        yield
+        yield pace
     finally:
-        if torch.get_num_threads() != inside:  # The caller's code changed it.
+        if torch.get_num_threads() != pace.threads:  # The caller's code changed it.
             torch.set_num_threads(outside)
-        if inside != outside:
+        if pace.threads != outside:
             set_own(outside)
 
 

@@ -54,6 +54,7 @@ class Job(NamedTuple):
 
 def run(job: Job) -> None:
     """Train with the settings that suit the device and the size of a step."""
-    flops = 3.0 * job.network.flops * min(job.plan.batch_size, len(job.rows))
-    with computing(job.network.device, flops):
-        train(job.network, job.rows, job.plan, job.state, job.monitor)
+    network, plan, size = job.network, job.plan, min(job.plan.batch_size, len(job.rows))
+    products = network.products(size, plan.product_dtype)
+    with computing(network.device, 3.0 * network.flops * size, products) as pace:
+        train(network, job.rows, plan, job.state, job.monitor, pace)

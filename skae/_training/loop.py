@@ -22,6 +22,7 @@ from skae._runtime.randomness import (
     isolated_globals,
     table_offsets,
 )
+from skae._runtime.threads import Pace
 from skae._runtime.tuning import BOUNDED_FROM, DISPERSION_RATE
 from skae._training.divergence import Seen
 from skae._training.evaluation import row_losses
@@ -34,16 +35,23 @@ from skae._training.plan import SCHEDULES, TrainingPlan, TrainState
 
 
 def train(
-    network: Network, rows: Rows, plan: TrainingPlan, state: TrainState, monitor: Monitor
+    network: Network,
+    rows: Rows,
+    plan: TrainingPlan,
+    state: TrainState,
+    monitor: Monitor,
+    pace: Pace | None = None,
 ) -> None:
     """Train in place: the network's weights and buffers, and ``state``.
+
+    A step is a lap of the ``pace``.
 
     Raises
     ------
     DivergenceError
         If the loss or the weights stop being finite, or the network ends as one of no use.
     """
-    run = _Run(network, rows, plan, state)
+    run = _Run(network, rows, plan, state, pace or Pace(1))
     for _ in range(state.epoch, plan.max_epochs):
         with _global_generator(network, plan, state):
             loss, validation_loss = run.epoch(), run.validation_loss()
@@ -83,8 +91,11 @@ def _mean_loss(rows: Rows, losses: Tensor, index: Tensor) -> tuple[Tensor, Tenso
 class _Run:
     """Indices, buffers and optimizer of one training run."""
 
-    def __init__(self, network: Network, rows: Rows, plan: TrainingPlan, state: TrainState):
+    def __init__(
+        self, network: Network, rows: Rows, plan: TrainingPlan, state: TrainState, pace: Pace
+    ):
         self._network, self._rows, self._plan, self._state = network, rows, plan, state
+        self._pace = pace
         self._feed = make_feed(rows, plan)
         gradients = torch.zeros_like(network.parameters)
         self._optimizer = self._make_optimizer(gradients)
@@ -126,6 +137,7 @@ class _Run:
         schedule = SCHEDULES[self._plan.lr_schedule]
         horizon = self._plan.max_epochs * self._epoch_steps
         earlier = self._state.n_steps + 1
+        self._pace.start()
         for done, (index, offset, loss) in enumerate(pieces):
             progress = (self._begun + done) / horizon
             if n_rows := index.shape[1]:
@@ -133,6 +145,7 @@ class _Run:
                 self._last.compute_gradients(index, offset, loss, progress)
             self._rows.combine(self._gradients, n_rows)
             self._optimizer.step(earlier + done, schedule(progress))
+            self._pace.lap()
         self._begun += len(sizes)
         self._state.n_steps += len(sizes)
         return _mean_loss(self._rows, losses, order)
