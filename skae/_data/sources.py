@@ -90,6 +90,27 @@ class SlicedRows:
         raise NotImplementedError
 
 
+class ChosenRows(SlicedRows):
+    """Some rows of an array, copied only where they are sliced.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n, n_features)
+    chosen : ndarray of shape (m,)
+        Their numbers.
+    """
+
+    def __init__(self, rows: np.ndarray, chosen: np.ndarray):
+        self._rows, self._chosen = rows, chosen
+        self.shape, self.dtype = (len(chosen), rows.shape[1]), rows.dtype
+
+    def _slice(self, start: int, stop: int) -> np.ndarray:
+        return self._rows[self._chosen[start:stop]]
+
+    def _taken(self, index: np.ndarray) -> np.ndarray:
+        return self._rows[self._chosen[index]]
+
+
 class Source(SlicedRows):
     """Rows of a file or store, read slice by slice; images are flattened.
 

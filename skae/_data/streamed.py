@@ -23,7 +23,7 @@ from skae._data.loaded import (
 )
 from skae._data.scale import Scaler
 from skae._data.shards import ShardedRows, ShardedWeights, ShardRows, local, whole
-from skae._data.sources import Source
+from skae._data.sources import ChosenRows, Source
 from skae._runtime.communicator import ALONE, Communicator, total
 from skae._runtime.device import fits
 from skae._runtime.randomness import RECENT_STREAM, SCALING_STREAM, generator, mix, subsamples
@@ -81,7 +81,8 @@ def sampled(
     some = sample_rows(X.shape[0], size, length, seed, stream).numpy()
     if len(some) == X.shape[0]:
         return whole(X), whole(weights)
-    return X[some], None if weights is None else weights[some]
+    rows = ChosenRows(X, some) if type(X) is np.ndarray else X[some]
+    return rows, None if weights is None else weights[some]
 
 
 def scaling_sample(

@@ -369,4 +369,6 @@ def _start_as_pca(
     if sample.weights is not None:
         of_members *= sample.weights
     with computing(cpu, 2.0 * sample.values.numel() * X.shape[1]):
-        start_as_pca(network, sample.values, of_members, plan.seeds)
+        # Values that are the caller's are read alone.
+        spare = not isinstance(some, np.ndarray)
+        start_as_pca(network, sample.values, of_members, plan.seeds, spare)

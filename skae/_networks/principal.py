@@ -37,14 +37,18 @@ def can_start_as_pca(spec: DenseSpec) -> bool:
     return spec.n_nonzero is None and not spec.variational
 
 
-def principal_axes(x: Tensor, weights: Tensor | None, n_axes: int, seed: int) -> PrincipalAxes:
+def principal_axes(
+    x: Tensor, weights: Tensor | None, n_axes: int, seed: int, spare: bool = False
+) -> PrincipalAxes:
     """Principal axes of rows (n, n_features), the widest first; NaN means missing.
 
-    There are fewer than ``n_axes`` if the rows vary in fewer directions.
+    There are fewer than ``n_axes`` if the rows vary in fewer directions. ``spare`` rows may be
+    overwritten.
     """
     few = x.shape[1] <= _FEW_FEATURES
     # Values whose squares are infinite have no axes; training reports such values.
-    x = x.to(torch.float64 if few else torch.float32).nan_to_num(0.0).clamp_(-1e15, 1e15)
+    x = x.to(torch.float64 if few else torch.float32)
+    x = (x.nan_to_num_(0.0) if spare else x.nan_to_num(0.0)).clamp_(-1e15, 1e15)
     w = x.new_ones(len(x)) if weights is None else weights.to(x)
     w = w / w.sum()
     mean = w @ x
@@ -114,14 +118,19 @@ def axes_of_blocks(
     return PrincipalAxes(mean, axes, variances[kept].sqrt())
 
 
-def start_as_pca(network: DenseNetwork, x: Tensor, weights: Tensor, seeds: tuple[int, ...]) -> None:
+def start_as_pca(
+    network: DenseNetwork, x: Tensor, weights: Tensor, seeds: tuple[int, ...], spare: bool = False
+) -> None:
     """Set the weights of every member so that it rebuilds rows about as PCA of ``x`` does.
 
     ``weights``, (K, n), are those of the rows for each member; zero where it must not know one.
+    ``spare`` rows may be overwritten.
     """
+    spare = spare and network.n_members == 1
     for member, n_latents in enumerate(network.spec.n_components):
         n_axes = min(n_latents, network.spec.n_features)
-        _start(network, member, principal_axes(x, weights[member], n_axes, seeds[member]))
+        found = principal_axes(x, weights[member], n_axes, seeds[member], spare)
+        _start(network, member, found)
 
 
 def _start(network: DenseNetwork, member: int, principal: PrincipalAxes) -> None:
