@@ -41,7 +41,7 @@ from skae._networks.factory import (
 )
 from skae._networks.fronted import FrontedNetwork
 from skae._networks.gaps import Gaps
-from skae._networks.principal import start_as_pca, start_as_shares
+from skae._networks.principal import AxesProducts, start_as_pca, start_as_shares
 from skae._networks.scattered import Front
 from skae._networks.subspace import Projection, SubspaceNetwork, SubspaceSpec
 from skae._runtime.device import computing, resolve_device, resolve_precision, trains_exactly
@@ -368,7 +368,8 @@ def _start_as_pca(
     of_members = own.to(sample.values)
     if sample.weights is not None:
         of_members *= sample.weights
-    with computing(cpu, 2.0 * sample.values.numel() * X.shape[1]):
+    products = AxesProducts(len(sample.values), X.shape[1], network.spec.n_latents)
+    with computing(cpu, 2.0 * sample.values.numel() * X.shape[1], products):
         # Values that are the caller's are read alone.
         spare = not isinstance(some, np.ndarray)
         start_as_pca(network, sample.values, of_members, plan.seeds, spare)

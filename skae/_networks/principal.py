@@ -20,6 +20,9 @@ from skae._runtime.tuning import DAMPED_SHARE, LEAST_SHARE, UNITS_BESIDE_PCA
 # Passes over rows that come in blocks, before the axes are read off.
 _PASSES = 3
 
+# Axes that an iteration finds beside those asked for.
+_MORE_AXES = 10
+
 # Features up to which all eigenvectors are computed.
 _FEW_FEATURES = 256
 
@@ -30,6 +33,33 @@ class PrincipalAxes(NamedTuple):
     mean: Tensor
     axes: Tensor
     deviations: Tensor
+
+
+class AxesProducts(NamedTuple):
+    """The products by which the bits of axes may depend on the number of threads.
+
+    Called, it makes them of drawn numbers.
+
+    Attributes
+    ----------
+    n_rows, n_features, n_axes : int
+    """
+
+    n_rows: int
+    n_features: int
+    n_axes: int
+
+    def __call__(self) -> list[Tensor]:
+        rng = torch.Generator().manual_seed(0)
+        few = self.n_features <= _FEW_FEATURES
+        dtype = torch.float64 if few else torch.float32
+        x = torch.rand(self.n_rows, self.n_features, generator=rng, dtype=dtype)
+        mean = x.new_ones(len(x)) @ x
+        if few:
+            return [mean, x.T @ x]
+        width = min(self.n_axes + _MORE_AXES, *x.shape)
+        found = x @ torch.rand(x.shape[1], width, generator=rng)
+        return [mean, found, x.T @ found]
 
 
 def can_start_as_pca(spec: DenseSpec) -> bool:
@@ -70,7 +100,7 @@ def principal_axes(
 
 def _leading(centered: Tensor, n_axes: int, seed: int) -> tuple[Tensor, Tensor]:
     """Leading variances and axes by subspace iteration (Halko et al. 2011)."""
-    rng, width = generator(seed, WEIGHTS_STREAM), min(n_axes + 10, *centered.shape)
+    rng, width = generator(seed, WEIGHTS_STREAM), min(n_axes + _MORE_AXES, *centered.shape)
     basis = torch.randn(centered.shape[1], width, generator=rng, dtype=torch.float32)
     for _ in range(4):
         found = centered.T @ (centered @ basis)
@@ -92,7 +122,7 @@ def axes_of_blocks(
 
     By subspace iteration, as in :func:`principal_axes`; each one is a pass over the blocks.
     """
-    rng, width = generator(seed, WEIGHTS_STREAM), min(n_axes + 10, n_features)
+    rng, width = generator(seed, WEIGHTS_STREAM), min(n_axes + _MORE_AXES, n_features)
     basis = torch.randn(n_features, width, generator=rng, dtype=torch.float32)
     mean = torch.zeros(n_features)
     for _ in range(_PASSES):

@@ -18,8 +18,9 @@ from torch import Tensor
 # Laps are judged together until they took this long, in seconds: several turns of a scheduler.
 _WINDOW = 0.02
 
-# With less of its time on a core, the calling thread waits for cores that others use.
-_SHARE = 0.8
+# With less of its time on a core, the calling thread waits for cores that others use. While it
+# does so on one thread, all of them are not tried, for so many seconds.
+_SHARE, _PUT_OFF = 0.8, 0.1
 
 # All threads are tried again when that has cost at most this part of the time, but at least
 # every so many seconds.
@@ -57,6 +58,11 @@ class _Kind:
         self.laps += 1
         self.seconds += seconds
         self.on_core += on_core
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the calling thread waited for much of the time."""
+        return self.on_core < _SHARE * self.seconds
 
     def forget(self) -> None:
         """Begin a new window."""
@@ -99,20 +105,21 @@ class Cores:
 
     def _judge_all(self, kind: _Kind) -> None:
         kind.all = kind.seconds / kind.laps
-        is_waiting = kind.on_core < _SHARE * kind.seconds
         if kind.one is None:
-            lost = kind.seconds - kind.on_core if is_waiting else 0.0
+            lost = kind.seconds - kind.on_core if kind.is_waiting else 0.0
         else:
             lost = kind.seconds - kind.laps * kind.one
         if lost > 0.0:
             self._crowded_until = self.clock() + min(lost / _TRIALS, _LONGEST)
-        elif not is_waiting:
+        elif not kind.is_waiting:
             kind.one = None
 
     def _judge_one(self, kind: _Kind) -> None:
         kind.one = kind.seconds / kind.laps
         if kind.all is not None and kind.all < kind.one:
             self._crowded_until = self.clock()
+        elif kind.is_waiting:
+            self._crowded_until = max(self._crowded_until, self.clock() + _PUT_OFF)
 
 
 CORES = Cores()

@@ -87,7 +87,7 @@ def _loss(job: Job, share: float, some: Tensor) -> float:
     """Mean loss of some rows if only a share of what was learned beside PCA is kept."""
     network, weights = _copy(job.network), job.rows.weights
     _keep_share(job._replace(network=network), share)
-    with computing(network.device, network.flops * len(some)):
+    with computing(network.device, network.flops * len(some), network.products(len(some))):
         losses = row_losses(network, job.rows, job.plan, some[None])[0]
         return float(losses.mean() if weights is None else losses @ weights[some])
 

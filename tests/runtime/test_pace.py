@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from skae import AutoencoderAnomalyDetector, AutoencoderTransformer
+from skae._estimators import fitting
 from skae._networks.dense import DenseNetwork, DenseSpec
 from skae._runtime import threads
 from skae._runtime.device import computing
@@ -29,9 +30,10 @@ class Products(NamedTuple):
 class Machine:
     """Laps take these seconds on one thread and on all, and all wait if others use the cores."""
 
-    def __init__(self, one=0.004, alone=0.002, crowded=0.07):
+    def __init__(self, one=0.004, alone=0.002, crowded=0.07, share=1.0):
         self.now = self.on_core = 0.0
         self.one, self.alone, self.crowded, self.is_crowded = one, alone, crowded, False
+        self.share = share  # Of its time that one thread is on a core, if others use the cores.
         self.cores = Cores(lambda: self.now, lambda: self.on_core)
         self.set, self.counts = [], []
 
@@ -49,7 +51,8 @@ class Machine:
 
     def work(self, n_threads):
         if n_threads == 1:
-            self.now, self.on_core = self.now + self.one, self.on_core + self.one
+            share = self.share if self.is_crowded else 1.0
+            self.now, self.on_core = self.now + self.one, self.on_core + share * self.one
         elif self.is_crowded:
             self.now, self.on_core = self.now + self.crowded, self.on_core + 0.4 * self.crowded
         else:
@@ -70,6 +73,16 @@ def test_while_others_use_the_cores_one_thread_works_and_all_are_tried_now_and_t
     tried = counts.count(4)
     assert 2 <= tried <= 40
     assert tried * machine.crowded < 0.05 * machine.now
+
+
+def test_where_one_thread_waits_too_all_are_not_tried():
+    machine = Machine(share=0.5)
+    machine.is_crowded = True
+    pace = machine.laps()
+    assert machine.run(pace, 60.0).count(4) == 1
+    machine.is_crowded = False
+    machine.run(pace, 0.5)
+    assert set(machine.run(pace, 5.0)) == {4}
 
 
 def test_when_others_are_done_all_threads_work_again():
@@ -182,8 +195,8 @@ def test_one_thread_is_set_for_the_caller_alone(crowded):
 @pytest.mark.parametrize("kind", [AutoencoderTransformer, AutoencoderAnomalyDetector])
 def test_results_are_the_same_bits_on_one_thread(crowded, monkeypatch, kind):
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(1200, 8)) @ rng.normal(size=(8, 60))
-    estimator = kind(max_epochs=2, batch_size=256, random_state=0, device="cpu")
+    X = rng.normal(size=(520, 8)) @ rng.normal(size=(8, 60))
+    estimator = kind(max_epochs=1, batch_size=256, random_state=0, device="cpu")
     found = []
     for until in (float("inf"), -float("inf")):
         crowded._crowded_until = until
@@ -192,3 +205,15 @@ def test_results_are_the_same_bits_on_one_thread(crowded, monkeypatch, kind):
         found.append([estimator.score_samples(X), np.array(estimator.loss_curve_)])
     for one, all_of_them in zip(*found, strict=True):
         np.testing.assert_array_equal(one, all_of_them)
+
+
+def test_the_start_as_pca_is_paced_too(crowded, monkeypatch):
+    found = []
+    monkeypatch.setattr(fitting, "start_as_pca", lambda *_: found.append(torch.get_num_threads()))
+    X = np.random.default_rng(0).normal(size=(2000, 100))
+    for until in (float("inf"), -float("inf")):
+        crowded._crowded_until = until
+        AutoencoderTransformer(
+            max_epochs=1, batch_size=1000, random_state=0, device="cpu", early_stopping=False
+        ).fit(X)
+    assert found == [1, 2]
