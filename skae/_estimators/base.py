@@ -25,6 +25,7 @@ from skae._estimators.parameters import AutoencoderParameters
 from skae._estimators.shared_fits import already_fitted
 from skae._estimators.sklearn_private import fit_context
 from skae._model.model import Model
+from skae._runtime.device import sparing
 from skae._training.job import Job
 from skae._training.plan import SavedState
 
@@ -214,11 +215,12 @@ class BaseAutoencoder(FittedHTMLMixin, CallbackSupportMixin, AutoencoderParamete
                 UserWarning,
                 stacklevel=2,
             )
-        prepared = prepare(self, X, sample_weight, resume=resume, one_pass=one_pass, **others)
-        if record is not None:
-            record(prepared.job)
-        train_watched(self, prepared, (X, y, sample_weight))
-        self._keep(prepared, append=one_pass and resume)
+        with sparing():
+            prepared = prepare(self, X, sample_weight, resume=resume, one_pass=one_pass, **others)
+            if record is not None:
+                record(prepared.job)
+            train_watched(self, prepared, (X, y, sample_weight))
+            self._keep(prepared, append=one_pass and resume)
 
     def _learns_from(self, X: Any, y: Any) -> bool:
         """Whether targets have a part in the fit."""

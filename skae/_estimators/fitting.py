@@ -368,7 +368,8 @@ def _start_as_pca(
     of_members = own.to(sample.values)
     if sample.weights is not None:
         of_members *= sample.weights
-    products = AxesProducts(len(sample.values), X.shape[1], network.spec.n_latents)
+    sizes = (len(sample.values), X.shape[1], network.spec.n_latents)
+    products = functools.partial(AxesProducts, *sizes)
     with computing(cpu, 2.0 * sample.values.numel() * X.shape[1], products):
         # Values that are the caller's are read alone.
         spare = not isinstance(some, np.ndarray)

@@ -17,6 +17,7 @@ from sklearn.base import clone
 
 from skae._data.loaded import Rows
 from skae._estimators.fitting import Prepared, prepare
+from skae._runtime.device import sparing
 from skae._training.monitor import SearchProgress
 from skae._training.proof import prove
 from skae._training.stack import in_passes, trained
@@ -77,6 +78,7 @@ class SharedFits:
             vars(estimator).update(fitted)
         return fitted is not None
 
+    @sparing()
     def train(self, name: str, verbose: bool) -> None:
         """Train all that was noted; tell how far it is, by name, if any fit or the search does."""
         start = time.perf_counter()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -181,7 +181,7 @@ class Model:
         """As predictions of rows compute; a batch is a lap."""
         n_rows = min(X.shape[0], self._batch_length())
         flops = float(self.network.flops * n_rows)
-        return computing(self.network.device, flops, self.network.products(n_rows))
+        return computing(self.network.device, flops, partial(self.network.products, n_rows))
 
     def _batch_length(self) -> int:
         length = _BATCH_VALUES // self.network.row_width // ROW_BLOCK * ROW_BLOCK

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from threading import local
 
 import torch
 
@@ -122,26 +123,50 @@ def pinned_for(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 @contextmanager
-def computing(device: torch.device, flops: float, work: Work | None = None) -> Iterator[Pace]:
+def computing(
+    device: torch.device, flops: float, work: Callable[[], Work | None] | None = None
+) -> Iterator[Pace]:
     """Compute with neutral settings, and restore the caller's afterwards.
 
     Inside, gradients are not recorded unless ``torch.enable_grad`` asks for it,
-    autocast is off, and work of few ``flops`` per call runs on one thread. So does ``work``
-    while others use the cores; the caller ends its laps.
+    autocast is off, and work of few ``flops`` per call runs on one thread. So does what
+    ``work`` gives while others use the cores; the caller ends its laps.
 
     Another number of threads may give other last bits: in what LAPACK decomposes, in sums over
     all of a large tensor (both are done with ``flops`` of zero), and in some products. The
-    ``work`` is to contain all of the last.
+    work that ``work`` gives is to contain all of the last.
     """
     threads = torch.get_num_threads()
-    inside = 1 if flops < _ONE_THREAD_FLOPS else threads
-    paced = work if inside > 1 and device.type == "cpu" else None
+    inside = 1 if flops < _ONE_THREAD_FLOPS else _spared.threads or threads
+    paced = work() if work is not None and inside > 1 and device.type == "cpu" else None
     with _neutral(device.type), torch.no_grad(), _threads(inside, threads, paced) as pace:
         # Freed at once and never touched. This takes a microsecond, and avoids page faults in
         # every batch that made scoring half as fast.
         torch.empty(_MALLOC_KEEPS, dtype=torch.uint8)
         yield pace
         pace.close()
+
+
+class _Spared(local):
+    """How many threads the caller has, where :func:`sparing` leaves one; else None."""
+
+    threads: int | None = None
+
+
+_spared = _Spared()
+
+
+@contextmanager
+def sparing() -> Iterator[None]:
+    """Use one thread, but for what is :func:`computing`: copies and the like gain little by more.
+
+    And where others use the cores, they would take many times as long.
+    """
+    threads = torch.get_num_threads()
+    most = _spared.threads or threads
+    with _threads(1, threads, None):
+        _spared.threads = most
+        yield
 
 
 @contextmanager
@@ -181,11 +206,13 @@ def _threads(inside: int, outside: int, work: Work | None) -> Iterator[Pace]:
         pace = Pace(inside)
     else:
         pace = Laps(work, inside, set_own)
+    spared, _spared.threads = _spared.threads, None
     try:
         yield pace
     finally:
+        _spared.threads = spared
         if torch.get_num_threads() != pace.threads:  # The caller's code changed it.
-            torch.set_num_threads(outside)
+            torch.set_num_threads(spared or outside)
         if pace.threads != outside:
             set_own(outside)
 

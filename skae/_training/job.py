@@ -1,7 +1,7 @@
 """Training runs, one by one or in one pass."""
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 from torch import Tensor
@@ -55,6 +55,6 @@ class Job(NamedTuple):
 def run(job: Job) -> None:
     """Train with the settings that suit the device and the size of a step."""
     network, plan, size = job.network, job.plan, min(job.plan.batch_size, len(job.rows))
-    products = network.products(size, plan.product_dtype)
+    products = partial(network.products, size, plan.product_dtype)
     with computing(network.device, 3.0 * network.flops * size, products) as pace:
         train(network, job.rows, plan, job.state, job.monitor, pace)

@@ -7,6 +7,7 @@ PCA to keep, and the rest is taken back.
 """
 
 import dataclasses
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -87,7 +88,8 @@ def _loss(job: Job, share: float, some: Tensor) -> float:
     """Mean loss of some rows if only a share of what was learned beside PCA is kept."""
     network, weights = _copy(job.network), job.rows.weights
     _keep_share(job._replace(network=network), share)
-    with computing(network.device, network.flops * len(some), network.products(len(some))):
+    products = partial(network.products, len(some))
+    with computing(network.device, network.flops * len(some), products):
         losses = row_losses(network, job.rows, job.plan, some[None])[0]
         return float(losses.mean() if weights is None else losses @ weights[some])
 

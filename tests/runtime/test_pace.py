@@ -176,7 +176,7 @@ def crowded(monkeypatch):
 
 
 def test_one_thread_is_set_for_the_caller_alone(crowded):
-    with computing(CPU, 1e12, Products()) as pace:
+    with computing(CPU, 1e12, Products) as pace:
         assert torch.get_num_threads() == 1
         crowded._crowded_until = 0.0
         pace.lap()
@@ -187,7 +187,7 @@ def test_one_thread_is_set_for_the_caller_alone(crowded):
             assert torch.get_num_threads() == 1
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 2
-    with pytest.raises(KeyboardInterrupt), computing(CPU, 1e12, Products()):
+    with pytest.raises(KeyboardInterrupt), computing(CPU, 1e12, Products):
         raise KeyboardInterrupt
     assert torch.get_num_threads() == 2
 

@@ -9,7 +9,7 @@ import torch
 from skae import AutoencoderAnomalyDetector, AutoencoderTransformer
 from skae._networks.principal import principal_axes
 from skae._runtime import device
-from skae._runtime.device import computing, taking_turns
+from skae._runtime.device import computing, sparing, taking_turns
 
 CPU = torch.device("cpu")
 
@@ -139,3 +139,25 @@ def test_nothing_hangs_on_a_turn_that_does_not_come(monkeypatch):
     assert detector.score_samples(X[:1]) == expected
     done.set()
     holder.join()
+
+
+def test_between_computations_one_thread_is_left():
+    with sparing():
+        assert torch.get_num_threads() == 1
+        with computing(CPU, 1e12):
+            assert torch.get_num_threads() == 2
+            with computing(CPU, 0.0), computing(CPU, 1e12):
+                assert torch.get_num_threads() == 1
+            with sparing():
+                assert torch.get_num_threads() == 1
+        with sparing(), computing(CPU, 1e12):
+            assert torch.get_num_threads() == 2
+        with computing(CPU, 1e12):
+            torch.set_num_threads(3)
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
+    found = []
+    born = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    born.start()
+    born.join()
+    assert found == [2]
