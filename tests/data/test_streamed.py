@@ -184,7 +184,7 @@ def test_a_source_that_fails_in_an_epoch_leaves_the_estimator_as_it_was(
 @pytest.mark.usefixtures("small_buffer")
 def test_a_mapped_file_that_is_cut_short_is_an_error(tmp_path, by_class, monkeypatch):
     source = mapped(tmp_path, by_class)
-    scaler_of = fitting._fitted_scaler
+    scaler_of = fitting.fitted_scaler
 
     def cutting(*args):
         scaler = scaler_of(*args)
@@ -192,7 +192,7 @@ def test_a_mapped_file_that_is_cut_short_is_an_error(tmp_path, by_class, monkeyp
         return scaler
 
     model = AutoencoderTransformer(**SMALL)
-    monkeypatch.setattr(fitting, "_fitted_scaler", cutting)
+    monkeypatch.setattr(fitting, "fitted_scaler", cutting)
     with pytest.raises(ValueError, match="changed while it was read"):
         model.fit(source)
     monkeypatch.undo()
