@@ -51,9 +51,9 @@ SEED = {"random_state": 0}
 NETWORKS = {
     "small": (32, (64,), 8),
     "medium": (128, (256, 128), 32),
-    "large": (784, (1024, 512), 64),
+    "large": (784, (512,), 64),
 }
-BATCHES = (1024, 8192)
+BATCHES = (512, 4096)
 N_FEATURES, BLOCK_ROWS = 32, 100_000
 
 

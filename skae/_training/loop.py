@@ -33,6 +33,9 @@ from skae._training.noise import Corrupt, RowSpace, make_noise
 from skae._training.optimizers import Optimizer, Rate
 from skae._training.plan import SCHEDULES, TrainingPlan, TrainState
 
+# Numbers in what is built for batches of several sizes.
+_MOST_NUMBERS = 1 << 21
+
 
 def train(
     network: Network,
@@ -153,10 +156,22 @@ class _Run:
     def _batch(self, size: int) -> "_Batch":
         """What computes batches of one size, built when the first of them comes."""
         if size not in self._batches:
+            self._make_room(size)
             given = self._network, self._rows, self._plan, self._gradients, self._noise
             self._batches[size] = _Batch(*given, size)
             self._batches[size].step.controls.n_kept = self._n_kept
         return self._batches[size]
+
+    def _make_room(self, size: int) -> None:
+        """Drop what was built for other sizes, if that is too much.
+
+        There are many sizes where rows are in several processes, of which each has another share
+        of every batch.
+        """
+        most = _MOST_NUMBERS // self._network.row_width
+        while self._batches and sum(self._batches) + size > most:
+            batch = self._batches.pop(next(iter(self._batches)))
+            vars(batch.step).clear()  # Its operations know it: it would stay for a while.
 
     def _anneal_n_kept(self, n_kept: int) -> None:
         """Keep fewer and fewer latents over the first half of the epochs.
