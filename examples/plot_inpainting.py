@@ -27,7 +27,7 @@ def nearest(photo, missing):
 
 
 def main(path):
-    photo = load_sample_image("china.jpg")[116:260, 240:384] / 255.0
+    photo = load_sample_image("china.jpg")[116:244, 240:368] / 255.0
     missing = np.random.default_rng(0).random(photo.shape[:2]) < 0.5
     damaged = np.where(missing[..., None], np.nan, photo)
     repairer = DenoisingAutoencoder(
@@ -37,7 +37,7 @@ def main(path):
         noise="masking",
         noise_level=0.3,
         batch_size=8,
-        max_epochs=40,
+        max_epochs=25,
         random_state=0,
     ).fit(damaged[None])
     pictures = {

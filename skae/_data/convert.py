@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,8 @@ def _remedy(X: Any) -> str | None:
         return "Pass its rows as an array or a tensor: dataset.tensors[0] of a TensorDataset, say"
     if hasattr(X, "collect"):
         return "Pass what its collect() returns"
+    if isinstance(X, (str, bytes, PathLike)):
+        return "Pass what the file holds: np.load(path, mmap_mode='r'), pandas.read_csv(path), say"
     if isinstance(X, Mapping):
         return "Pass a data frame, or an array of its columns"
     if hasattr(X, "__iter__") and not (hasattr(X, "__len__") or hasattr(X, "__array__")):
@@ -175,7 +178,7 @@ def _shape_of(X: Any) -> tuple[int, ...]:
         return tuple(X.shape)
     if isinstance(X, (list, tuple)):
         return (len(X), *(_shape_of(X[0]) if X else ()))
-    return np.shape(from_caller(X))
+    return () if isinstance(X, (str, bytes)) else np.shape(from_caller(X))
 
 
 def dense_chunks(X: Any, length: int | None = None) -> Iterator[tuple[slice, np.ndarray]]:

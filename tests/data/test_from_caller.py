@@ -145,6 +145,7 @@ REFUSED = {
     "dict": (lambda: {"a": [1.0, 2.0]}, ["dict", "data frame"]),
     "set": (lambda: {1.0, 2.0}, ["set", "array"]),
     "object": (object, ["object", "array"]),
+    "path": (lambda: "rows.npy", ["str", "np.load(path"]),
     "none": (lambda: None, ["NoneType", "array"]),
     "sparse tensor": (lambda: torch.tensor(X).to_sparse(), ["sparse", "to_dense()", "SciPy"]),
     "sparse rows": (lambda: torch.tensor(X).to_sparse_csr(), ["sparse", "to_dense()"]),
