@@ -228,7 +228,7 @@ class DenseNetwork:
         self.dispersion = buffers[len(buffers) - spec.n_members * spec.variational :, None]
         self.latent_mask = self._latent_mask()
         self.activation = ACTIVATIONS[spec.activation]
-        self._made: tuple[int, list[tuple[RowProduct, RowProduct | None]]] = (-1, [])
+        self._made: tuple[int | None, list[tuple[RowProduct, RowProduct | None]]] = (-1, [])
 
     @classmethod
     def zeros(cls, spec: DenseSpec, dtype: torch.dtype, device: torch.device) -> "DenseNetwork":
@@ -374,8 +374,9 @@ class DenseNetwork:
 
     def _row_products(self) -> list[tuple[RowProduct, RowProduct | None]]:
         """Of each layer, and of the linear path beside it; made anew once weights have changed."""
-        version = self.parameters._version
-        if self._made[0] != version:
+        # Tensors of the caller's inference mode do not count their changes.
+        version = None if self.parameters.is_inference() else self.parameters._version
+        if version is None or self._made[0] != version:
             self._made = (
                 version,
                 [

@@ -96,7 +96,9 @@ def _loss(job: Job, share: float, some: Tensor) -> float:
 
 def _copy(network: Network) -> DenseNetwork:
     assert isinstance(network, DenseNetwork)
-    return DenseNetwork(network.spec, network.parameters.clone(), network.buffers.clone())
+    # Tensors that are made in the caller's inference mode could not be trained later.
+    with torch.inference_mode(False):
+        return DenseNetwork(network.spec, network.parameters.clone(), network.buffers.clone())
 
 
 def _keep_share(job: Job, share: float) -> None:

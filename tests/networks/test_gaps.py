@@ -67,7 +67,9 @@ def test_quantiles_by_hand():
 
 
 def test_observed_cells_pass_and_are_not_trained():
-    gaps = GapBuilder((8,), n_units=3)((5,), 5)[0].double()
+    builder = GapBuilder((8,), n_units=3)
+    gaps = builder((5,), 5)[0].double()
+    builder.draw(gaps.modules(), torch.Generator().manual_seed(0))
     gaps.shares.copy_(torch.tensor([0.5, 0.3, 0.2]))
     x = torch.randn(4, 5, dtype=torch.float64)
     x[:, 2:] = torch.tensor([0.0, 1.0, 0.0]) - gaps.shares
