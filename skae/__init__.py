@@ -5,6 +5,7 @@ from typing import Any
 
 from skae._estimators.denoiser import DenoisingAutoencoder
 from skae._estimators.detector import AutoencoderAnomalyDetector
+from skae._estimators.features import AutoencoderFeatures
 from skae._estimators.imputer import AutoencoderImputer
 from skae._estimators.transformer import AutoencoderTransformer
 from skae._estimators.variational import VariationalAutoencoder
@@ -26,6 +27,7 @@ _SUBMODULES = (
 
 __all__ = [
     "AutoencoderAnomalyDetector",
+    "AutoencoderFeatures",
     "AutoencoderImputer",
     "AutoencoderTransformer",
     "DenoisingAutoencoder",

@@ -21,6 +21,7 @@ from skae._data.types import Device, NetworkBuilder
 from skae._estimators.base import BaseAutoencoder
 from skae._estimators.denoiser import DenoisingAutoencoder
 from skae._estimators.detector import AutoencoderAnomalyDetector
+from skae._estimators.features import AutoencoderFeatures
 from skae._estimators.imputer import AutoencoderImputer
 from skae._estimators.transformer import AutoencoderTransformer
 from skae._estimators.variational import VariationalAutoencoder
@@ -53,6 +54,7 @@ _CLASSES: dict[str, type[BaseAutoencoder]] = {
         AutoencoderTransformer,
         DenoisingAutoencoder,
         AutoencoderAnomalyDetector,
+        AutoencoderFeatures,
         AutoencoderImputer,
         VariationalAutoencoder,
     )
@@ -243,7 +245,7 @@ def _planned(
     if type(name) is not str or name not in _CLASSES:
         raise ValueError(f"its class {str(name)[:80]!r} is none of {', '.join(_CLASSES)}.")
     parameters = _parameters(_CLASSES[name], settings["parameters"])
-    if "network" not in settings["parameters"]:
+    if "network" in set(_CLASSES[name]._get_param_names()) - parameters.keys():
         parameters["network"] = "auto" if network is None else network
     estimator = _CLASSES[name](**parameters)
     estimator._validate_params()
@@ -300,7 +302,7 @@ def _check_format(settings: dict[str, Any]) -> None:
 
 def stored_parameters(estimator: BaseAutoencoder) -> dict[str, Any]:
     parameters = estimator.get_params(deep=False)
-    if callable(parameters["network"]):
+    if callable(parameters.get("network")):
         del parameters["network"]
     return {name: _plain(name, value) for name, value in parameters.items()}
 

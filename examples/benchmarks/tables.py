@@ -3,6 +3,7 @@
     python examples/benchmarks/tables.py --data adbench --adult adult.csv.gz
     python examples/benchmarks/tables.py --data adbench --set init=random --set max_epochs=50
     python examples/benchmarks/tables.py --one-hot
+    python examples/benchmarks/tables.py --linear --seeds 5
 
 Tables whose label is a class: wine and breast cancer (bundled with scikit-learn), those of
 ADBench of which at least a fifth has the label one, and adult through a ColumnTransformer
@@ -11,7 +12,8 @@ stratified, are standardized and fitted on, the others tested, ``--seeds`` times
 ``LogisticRegression(max_iter=1000)`` behind a ``StandardScaler``; 5-NN: on the features as they
 are; accuracies. MSE: of the reconstructed test rows. Number of latents: skae's default.
 With ``--one-hot`` it prints the AUC of LR on 8 latents of adult and german_credit instead, whose
-one-hot columns stay zeros and ones. "Ahead" counts tables on which skae is better, or equal to
+one-hot columns stay zeros and ones. With ``--linear`` many nonlinear features are compared (see
+linear.py). "Ahead" counts tables on which skae is better, or equal to
 the last digit shown. Prints Markdown.
 """
 
@@ -112,8 +114,14 @@ def main() -> None:
     parser.add_argument("--adult", type=Path, default=DATA / "tabular" / "adult.csv.gz")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--one-hot", action="store_true", help="AUC of one-hot tables instead")
+    parser.add_argument("--linear", action="store_true", help="many nonlinear features instead")
+    parser.add_argument("--only", nargs="+", help="some of the tables of --linear")
     add_settings(parser)
     options = parser.parse_args()
+    if options.linear:
+        from linear import linear_features
+
+        return linear_features(options)
     if options.one_hot:
         return one_hot(options)
     ahead = np.zeros(3, dtype=int)

@@ -3,12 +3,13 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from skae._data.categories import Categories
 from skae._data.convert import dense_chunks, weighted_chunks
@@ -39,6 +40,7 @@ from skae._networks.factory import (
     initialize,
     trained_part,
 )
+from skae._networks.features import FeaturesNetwork, FeaturesSpec, cuts_of
 from skae._networks.fronted import FrontedNetwork
 from skae._networks.gaps import Gaps
 from skae._networks.principal import AxesProducts, start_as_pca, start_as_shares
@@ -49,6 +51,7 @@ from skae._runtime.randomness import FRONT_STREAM, START_STREAM
 from skae._runtime.tuning import (
     FACTOR_PASSES,
     FACTOR_ROWS,
+    FEATURE_ROWS,
     START_ROWS,
     SUBSPACE_AXES,
     WIDE_FEATURES,
@@ -154,6 +157,11 @@ def prepare(
         noisy, _ = estimator._training_rows(X_noisy, sample_weight, reset=False)
         scaler = scaler.widened(weighted_chunks(noisy, None))
         setting = setting._replace(plan=dataclasses.replace(setting.plan, noise=None))
+    if isinstance(setting.spec, FeaturesSpec):
+        like = torch.empty(0, dtype=setting.train_dtype)
+        sample = functools.partial(_sample, rows, weights, scaler, setting.plan, FEATURE_ROWS, like)
+        spec = _with_pieces(estimator, setting.spec, resume, sample)
+        setting = setting._replace(spec=spec)
     job, network = _built(estimator, rows, weights, scaler, setting, resume)
     if noisy is not None:
         job.rows.noisy = _beside(network, noisy, scaler)
@@ -264,7 +272,10 @@ def _built(
                 "network='scattering' learns its subspaces from rows of one process, but X has "
                 "rows of several. Pass network='conv', or fit on some of the rows in one process."
             )
-        if not resume and isinstance(whole, SubspaceNetwork):
+        if not resume and isinstance(whole, FeaturesNetwork):
+            some = _sample(X, weights, scaler, plan, FEATURE_ROWS, whole.front.center)
+            whole.front.fit(some.values, some.weights)
+        elif not resume and isinstance(whole, SubspaceNetwork):
             _fit_subspace(whole.front, X, weights, scaler, plan)
         elif not resume:
             _fit_front(whole.front, X, weights, scaler, plan)
@@ -286,7 +297,7 @@ def _built(
     return Job(network, rows, plan, state, Monitor(plan, network), start), whole
 
 
-def _held_back(X: Any, seed: int) -> torch.Tensor:
+def _held_back(X: Any, seed: int) -> Tensor:
     """Rows to prove on that training helps, (n,)."""
     keys = np.concatenate([content_keys(rows) for _, rows in dense_chunks(X)])
     return held_back(torch.from_numpy(keys), seed)
@@ -309,9 +320,7 @@ def _fit_front(
     """Let a front learn its subspaces from some of the rows."""
     n_values = math.prod(front.center.shape)
     size = max(len(front.axes), min(START_ROWS, _FRONT_VALUES // n_values))
-    place = plan.block_length, plan.seeds[0], FRONT_STREAM
-    some, own = sampled(X, weights, size, *place)
-    rows = load_rows(some, own, scaler, front.center.dtype, front.center.device, False)
+    rows = _sample(X, weights, scaler, plan, size, front.center)
     with computing(front.center.device, float(front.flops * len(rows))):
         front.fit(rows.values, rows.weights, plan.seeds[0])
 
@@ -332,6 +341,26 @@ def _fit_gaps(
     assert isinstance(gaps, Gaps)
     with computing(torch.device("cpu"), float(FACTOR_PASSES * network.flops * len(rows))):
         gaps.fit(rows.values, rows.weights, categories, plan.seeds[0])
+
+
+def _with_pieces(
+    estimator: Any, spec: FeaturesSpec, resume: bool, sample: Callable[[], Rows]
+) -> FeaturesSpec:
+    """The architecture, with as many pieces of each column as its values ask for."""
+    if resume:
+        pieces = estimator._model.network.spec.pieces
+    else:
+        rows = sample()
+        pieces = tuple(len(cuts) - 1 for cuts in cuts_of(rows.values, rows.weights))
+    return dataclasses.replace(spec, n_features=sum(pieces), pieces=pieces)
+
+
+def _sample(
+    X: Any, weights: FloatArray | None, scaler: Scaler, plan: TrainingPlan, size: int, like: Tensor
+) -> Rows:
+    """Some of the scaled rows, from which a front learns; as ``like`` in dtype and device."""
+    some, own = sampled(X, weights, size, plan.block_length, plan.seeds[0], FRONT_STREAM)
+    return load_rows(some, own, scaler, like.dtype, like.device, False)
 
 
 def _fit_subspace(

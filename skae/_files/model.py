@@ -30,6 +30,7 @@ from skae._networks.builders import Builder
 from skae._networks.conv import ConvBuilder, UnetBuilder
 from skae._networks.dense import DenseSpec
 from skae._networks.factory import initialize, state_shapes
+from skae._networks.features import FeaturesSpec
 from skae._networks.gaps import GapBuilder
 from skae._networks.modules import ModuleNetwork, ModuleSpec
 from skae._networks.scattered import ScatteredSpec, n_axes
@@ -67,7 +68,7 @@ class _Parameter(TypedDict):
 class StoredModel(TypedDict):
     """What a ``Model`` pickles, and the layout of the user's modules."""
 
-    spec: ScatteredSpec | SubspaceSpec | DenseSpec | _Modules
+    spec: ScatteredSpec | SubspaceSpec | FeaturesSpec | DenseSpec | _Modules
     scaler: AffineScaler
     loss: str
     n_features: int
@@ -187,7 +188,8 @@ def _check_settings(settings: dict[str, Any]) -> None:
             sizes = (value,) if isinstance(value, int) else value
             empty = name in ("hidden_layer_sizes", "layers")
             must((len(sizes) > 0 or empty) and 0 not in sizes, f"{name} must be positive")
-            must(len(sizes) <= _MOST_SIZES, f"{name} has more than {_MOST_SIZES} entries")
+            most = len(sizes) if name == "pieces" else _MOST_SIZES
+            must(len(sizes) <= most, f"{name} has more than {_MOST_SIZES} entries")
 
 
 def _check_input(given: InputSpec, model: dict[str, Any], table: Table) -> None:
@@ -207,9 +209,12 @@ def _check_input(given: InputSpec, model: dict[str, Any], table: Table) -> None:
     spec = model["spec"]
     of_rows = isinstance(spec, DenseSpec) and not isinstance(spec, ScatteredSpec)
     takes: Any = spec.n_features if of_rows else spec.input_shape
-    takes = spec.n_given if isinstance(spec, SubspaceSpec) else takes
+    takes = spec.n_given if isinstance(spec, (SubspaceSpec, FeaturesSpec)) else takes
     gets = n_features if of_rows else given.network_shape
     must(takes == gets, f"the network takes {takes}, but rows are of {gets}")
+    if isinstance(spec, FeaturesSpec):
+        must(spec.n_features == sum(spec.pieces), "pieces are of another number")
+        must(spec.n_members == 1, "features are of one member")
     if isinstance(spec, ScatteredSpec):
         must(given.image_shape is not None, "scattering needs an image_shape")
         must(spec.n_features == sum(n_axes(spec.input_shape)), "coordinates are of another number")

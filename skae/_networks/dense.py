@@ -28,7 +28,8 @@ NORMALIZATION_EPSILON = 1e-5
 class DenseSpec:
     """The architecture of a stack of dense autoencoders.
 
-    The decoder mirrors the encoder. The latent layer and the output layer are linear.
+    The decoder mirrors the encoder. The output layer is linear, and so is the latent layer, if it
+    is not activated.
 
     Attributes
     ----------
@@ -53,6 +54,8 @@ class DenseSpec:
         The encoder gives means and log variances, from which latents are drawn.
     linear_path : bool
         Fixed linear maps beside encoder and decoder, whose results are added to theirs.
+    activated : bool
+        Whether latents are activations, as those of a hidden layer are.
     """
 
     n_features: int
@@ -65,6 +68,7 @@ class DenseSpec:
     ordered: bool = False
     variational: bool = False
     linear_path: bool = False
+    activated: bool = False
 
     @property
     def n_members(self) -> int:
@@ -96,6 +100,9 @@ class DenseSpec:
 
     def is_hidden(self, layer: int) -> bool:
         return layer not in (self.depth - 1, 2 * self.depth - 1)
+
+    def is_activated(self, layer: int) -> bool:
+        return self.is_hidden(layer) or (self.activated and layer == self.depth - 1)
 
     @property
     def flops(self) -> int:
@@ -365,7 +372,7 @@ class DenseNetwork:
             z = of_layer(x)
             if beside is not None:
                 z += beside(given)
-            if self.spec.is_hidden(i):
+            if self.spec.is_activated(i):
                 if layer.gain is not None:
                     z = self._normalized(i, z)
                 self.activation.forward(z, z)()
@@ -428,7 +435,7 @@ class DenseNetwork:
         linear.weight.copy_(weight)
         linear.bias.copy_(bias)
         modules: list[nn.Module] = [linear]
-        if not spec.is_hidden(i):
+        if not spec.is_activated(i):
             return modules
         if layer.gain is not None:
             width = weight.shape[0]
@@ -442,7 +449,7 @@ class DenseNetwork:
             norm.bias.copy_(layer.shift[member, 0])
             modules.append(norm)
         modules.append(self.activation.module())
-        if spec.dropout:
+        if spec.dropout and spec.is_hidden(i):
             modules.append(nn.Dropout(spec.dropout))
         return modules
 

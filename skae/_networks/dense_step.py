@@ -118,6 +118,9 @@ class DenseStep:
             if layer.path is not None:
                 self._forward.append(add_product(source, layer.path, x))
             if i == spec.depth - 1:
+                if spec.activated:
+                    x, block = self._activate(x)
+                    blocks.append(block)
                 if spec.variational:
                     x, block = self._draw(x)
                     blocks.append(block)

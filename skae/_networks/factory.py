@@ -11,6 +11,7 @@ from skae._networks.builders import Builder
 from skae._networks.conv import ImageBuilder, UnetBuilder
 from skae._networks.dense import DenseNetwork, DenseSpec, n_buffers, n_parameters
 from skae._networks.dense_step import DenseStep
+from skae._networks.features import FeaturesNetwork, FeaturesSpec, features_shapes
 from skae._networks.fronted import FrontedNetwork
 from skae._networks.modules import ModuleNetwork, ModuleSpec, ModuleStep
 from skae._networks.scattered import ScatteredNetwork, ScatteredSpec, front_shapes
@@ -49,6 +50,8 @@ def state_shapes(spec: Spec) -> dict[str, tuple[int, ...]]:
         shapes = {"parameters": (n_parameters(spec),), "buffers": (n_buffers(spec),)}
         if isinstance(spec, SubspaceSpec):
             return shapes | subspace_shapes(spec)
+        if isinstance(spec, FeaturesSpec):
+            return shapes | features_shapes(spec)
         return shapes | (front_shapes(spec) if isinstance(spec, ScatteredSpec) else {})
     if not isinstance(spec.builder, Builder):
         network = initialize(spec, (0,), torch.float32, torch.device("cpu"))
@@ -93,6 +96,8 @@ def _dense(spec: DenseSpec, parameters: Tensor, buffers: Tensor) -> DenseNetwork
         return ScatteredNetwork(spec, parameters, buffers)
     if isinstance(spec, SubspaceSpec):
         return SubspaceNetwork(spec, parameters, buffers)
+    if isinstance(spec, FeaturesSpec):
+        return FeaturesNetwork(spec, parameters, buffers)
     return DenseNetwork(spec, parameters, buffers)
 
 

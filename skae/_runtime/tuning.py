@@ -42,6 +42,11 @@ SCATTERING_FLOOR = 0.1
 SCATTERING_AXES, PIXEL_AXES = 256, 128
 SCATTERING_WHITENING, PIXEL_SHARE = 0.5, 0.03
 
+# Features for a linear classifier: pieces of a column, hidden units, noise, steps, variance in sum.
+COLUMN_PIECES = 8
+FEATURE_UNITS, FEATURE_EPOCHS, FEATURE_ROWS = 256, 100, 4096
+FEATURES_VARIANCE = 5.0
+
 # Categories: logits that networks start from.
 LEAST_SHARE, DAMPED_SHARE = 1e-4, 0.1
 

@@ -6,6 +6,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skae import (
     AutoencoderAnomalyDetector,
+    AutoencoderFeatures,
     AutoencoderImputer,
     AutoencoderTransformer,
     DenoisingAutoencoder,
@@ -19,9 +20,10 @@ ESTIMATORS = [
     DenoisingAutoencoder(max_epochs=4),
     VariationalAutoencoder(max_epochs=4),
     AutoencoderImputer(max_epochs=4, hidden_layer_sizes=(16,)),
+    AutoencoderFeatures(n_components=16, max_epochs=4),
     AutoencoderAnomalyDetector(),
 ]
-TRANSFORMERS = ESTIMATORS[:4]
+TRANSFORMERS = ESTIMATORS[:5]
 
 
 @parametrize_with_checks(ESTIMATORS)

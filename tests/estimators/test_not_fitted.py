@@ -12,6 +12,7 @@ import skae
 import skae.io
 from skae import (
     AutoencoderAnomalyDetector,
+    AutoencoderFeatures,
     AutoencoderImputer,
     AutoencoderTransformer,
     DenoisingAutoencoder,
@@ -68,6 +69,7 @@ OBJECTS = {
     "VariationalAutoencoder": lambda: VariationalAutoencoder(),
     "AutoencoderAnomalyDetector": lambda: AutoencoderAnomalyDetector(),
     "AutoencoderImputer": lambda: AutoencoderImputer(),
+    "AutoencoderFeatures": lambda: AutoencoderFeatures(),
     "LatentCodec": lambda: LatentCodec(AutoencoderTransformer()),
     "PixelClassifier": lambda: PixelClassifier(DenoisingAutoencoder(patch_size=4)),
     "AutoencoderSearchCV": lambda: AutoencoderSearchCV(

@@ -45,6 +45,8 @@ def _reference(spec, flat, x, offsets):
     for i, layer in enumerate(split(spec, flat)):
         x = x @ layer.weight.transpose(1, 2) + layer.bias
         if i == spec.depth - 1:
+            if spec.activated:
+                x = ACTIVATIONS[spec.activation].module()(x)
             sizes = torch.tensor(spec.n_components)[:, None, None]
             allowed = (torch.arange(spec.n_latents) < sizes).expand(k, n, -1)
             x = x * allowed
@@ -81,6 +83,13 @@ def test_gradient_equals_autograd_for_every_combination(activation, loss):
     for normalization, dropout, n_nonzero, latents in options:
         spec = DenseSpec(7, (6, 5), latents, activation, normalization, dropout, n_nonzero)
         _check_gradient(spec, LOSSES[loss])
+
+
+@pytest.mark.parametrize("activation", ["relu", "silu"])
+def test_gradient_of_activated_latents_equals_autograd(activation):
+    for hidden, latents in itertools.product([(), (6,)], LATENTS):
+        spec = DenseSpec(7, hidden, latents, activation, activated=True)
+        _check_gradient(spec, LOSSES["squared_error"])
 
 
 def _check_gradient(spec, loss):
