@@ -355,12 +355,10 @@ def _parameters(cls: Any, stored: Any) -> dict[str, Any]:
 def _stored(estimator: BaseAutoencoder, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     name = type(estimator).__name__
     if _CLASSES.get(name) is not type(estimator):
-        remedy = (
-            "what its to_local() returns" if hasattr(estimator, "to_local") else "it with skops"
-        )
+        what = "what its to_local() returns, or" if hasattr(estimator, "to_local") else "it"
         raise ValueError(
-            f"estimator={estimator!r} is none of skae's {', '.join(_CLASSES)}. Save {remedy}, or "
-            f"with joblib."
+            f"estimator={estimator!r} is none of skae's {', '.join(_CLASSES)}. Save {what} "
+            f"with skops or joblib."
         )
     check_is_fitted(estimator)
     estimator._validate_params()

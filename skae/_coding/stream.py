@@ -6,6 +6,7 @@ that of the previous chunk, so that no chunk can be left out or moved. The end i
 without rows.
 """
 
+import dataclasses
 import hashlib
 import struct
 import zlib
@@ -109,8 +110,21 @@ def _feed(digest: Any, value: Any) -> None:
     elif callable(value):
         parts = [getattr(value, "__module__", ""), getattr(value, "__qualname__", "")]
     else:
-        parts = [vars(value) if hasattr(value, "__dict__") else {}]
+        parts = [_set(value)]
     digest.update(f"{type(value).__name__}({len(parts)}:".encode())
     for part in parts:
         _feed(digest, part)
         digest.update(b",")
+
+
+def _set(value: Any) -> dict[str, Any]:
+    """Attributes of an object; a field that a later version adds counts once it is set."""
+    own = vars(value) if hasattr(value, "__dict__") else {}
+    if not dataclasses.is_dataclass(value):
+        return own
+    defaults = {field.name: field.default for field in dataclasses.fields(value)}
+    return {
+        name: part
+        for name, part in own.items()
+        if type(part) is not type(defaults.get(name)) or part != defaults.get(name)
+    }

@@ -182,7 +182,8 @@ def check_image_array(X: MatrixLike) -> Any:
     """Images as an array of numbers, or the file that holds them."""
     X = from_caller(X)
     some = X if source_of(X) is None else np.asarray(X[:1])
-    if some.dtype.kind not in "biufc":
+    # Frames say of what kind their columns are below.
+    if getattr(some, "dtype", np.dtype(float)).kind not in "biufc":
         check_kinds(some.reshape(len(some), -1), [], remedy=AS_NUMBERS)
     checked = check_array(some, dtype="numeric", allow_nd=True, ensure_all_finite=False)
     return checked if some is X else X

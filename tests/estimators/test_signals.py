@@ -208,7 +208,7 @@ def test_files_and_pickles_give_the_same_bits(padded, tmp_path):
             np.testing.assert_array_equal(copy.reconstruct(signals), fitted.reconstruct(signals))
 
 
-@pytest.mark.parametrize("kind", ["detector", "unet1d"])
+@pytest.mark.parametrize("kind", [pytest.param("detector", marks=pytest.mark.slow), "unet1d"])
 def test_graphs_compute_what_the_estimator_does(padded, tmp_path, kind):
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")

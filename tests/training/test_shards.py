@@ -308,7 +308,7 @@ def test_samples_have_the_bits_of_the_rows(dtype):
     expected, expected_weights = sampled(values, WEIGHTS, 50, None, 0, 1)
     for some, weights, everything, picked, kind in in_threads(2, sample):
         assert kind == np.dtype(dtype)
-        assert some.tobytes() == expected.tobytes()
+        assert some[:].tobytes() == expected[:].tobytes()
         assert weights.tobytes() == expected_weights.tobytes()
         assert everything.tobytes() == values.tobytes()
         assert picked.tobytes() == values[[7, 3]].tobytes()
