@@ -56,10 +56,13 @@ EXTRAS = {
     "to_onnx": ["onnxscript", "onnxruntime"],
     "ParquetRows": ["pyarrow"],
     "LatentCodec": ["constriction"],
+    "AnomalyMapDisplay": ["matplotlib", "skimage"],
     "AnomalyScoreDisplay": ["matplotlib"],
     "ContributionDisplay": ["matplotlib", "pandas"],
     "LatentSizeDisplay": ["matplotlib"],
     "LatentWalkDisplay": ["matplotlib"],
+    "LossCurveDisplay": ["matplotlib"],
+    "ReconstructionDisplay": ["matplotlib"],
     **{name: ["dask.array", "distributed"] for name in PUBLIC if name.startswith("dask.")},
 }
 

@@ -36,6 +36,8 @@ from skae._runtime.tuning import (
     DENSITY_ROWS,
     FEWEST_EPOCHS,
     GAP_BATCH,
+    GAP_EPOCHS,
+    GAP_EPOCHS_OF_ROWS,
     GAP_LAYERS,
     GAP_STEPS,
     HELD_OUT_FOR_ERRORS,
@@ -147,8 +149,9 @@ class AutoencoderImputer(TransformerMixin, BaseAutoencoder):
         Rows per step. "auto" is 128 for "gaps", else a power of two from 32 to 256 that makes about
         64 batches an epoch.
     max_epochs : int or "auto", default="auto"
-        Passes over the data. "auto" is as many as 2,000 steps take for "gaps", else 6,000, at least
-        15; at most 1,000, but for "gaps".
+        Passes over the data. "auto" is as many as 2,000 steps take for "gaps", at least 15 and at
+        most 100, or a tenth of the rows where that is more; else as many as 6,000 steps take, at
+        least 15 and at most 1,000.
     tol : float, default=1e-4
         A loss that falls by less than this counts as no improvement.
     n_iter_no_change : int or None, default=10
@@ -463,7 +466,10 @@ class AutoencoderImputer(TransformerMixin, BaseAutoencoder):
     def _auto_epochs(self, n_rows: int, batch_size: int, starts_as_pca: bool) -> int:
         if not self._fills_gaps():
             return super()._auto_epochs(n_rows, batch_size, starts_as_pca)
-        return max(FEWEST_EPOCHS, math.ceil(GAP_STEPS * batch_size / max(n_rows, batch_size)))
+        passes = math.ceil(GAP_STEPS * batch_size / max(n_rows, batch_size))
+        # In more passes a small table is learned by heart.
+        most = max(GAP_EPOCHS, int(GAP_EPOCHS_OF_ROWS * n_rows))
+        return min(most, max(FEWEST_EPOCHS, passes))
 
     def _builder(self, hidden: Any) -> Any:
         if not self._fills_gaps():
