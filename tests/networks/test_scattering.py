@@ -119,6 +119,7 @@ def test_rows_of_images_give_the_same_as_images():
     by_row = clone(by_image).set_params(image_shape=(8, 8)).fit(FEW.reshape(300, 64))
     Z = by_image.transform(FEW)
     np.testing.assert_array_equal(by_row.transform(FEW.reshape(300, 64)), Z)
+    pytest.importorskip("pandas")
     frame = by_row.set_output(transform="pandas").transform(FEW.reshape(300, 64))
     np.testing.assert_array_equal(frame.to_numpy(), Z)
     assert frame.columns[0] == "denoisingautoencoder0"
