@@ -237,7 +237,8 @@ class _Summary:
     @property
     def is_flag(self) -> np.ndarray:
         """Features of zeros and ones: no other values between them have as large squares."""
-        mean_square = self.variance + self.mean**2
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean_square = self.variance + self.mean**2
         between = (self.low == 0.0) & (self.high == 1.0)
         return between & (mean_square > (1.0 - 1e-12) * self.mean)
 

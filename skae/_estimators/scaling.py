@@ -81,7 +81,8 @@ def _new_scaler(estimator: Any, X: Any, weights: FloatArray | None, plan: Traini
         X, weights = scaling_sample(X, weights, plan.block_length, plan.seeds[0])
     chunks = functools.partial(weighted_chunks, local(X), local(weights))
     autos, fences = estimator._autos(), None
-    if autos.fenced:
+    # Values beyond a fence are beyond the range, which the log loss cannot take.
+    if autos.fenced and not places_of("log_loss", plan.loss, X.shape[1]):
         some, _ = sampled(X, None, FENCE_ROWS, plan.block_length, plan.seeds[0], SCALING_STREAM)
         fences = fences_of(dense_rows(some, slice(None)))
     if estimator._table.categories:
