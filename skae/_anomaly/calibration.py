@@ -107,7 +107,7 @@ def calibrated(
         )
     given = weights.copy()
     weights[:] = evened(given, keys)
-    # On one thread: bits of what follows may depend on how many there are.
+    # On one thread: bits of what follows, as of LAPACK, depend on how many there are.
     with computing(torch.device("cpu"), flops=0.0):
         scorer, outlyingness = scores.fit(kind, trained)
     found = -outlyingness[known]
@@ -141,7 +141,7 @@ def _scores(
     if image_shape is not None and is_of_places(kind, image_shape):
         surroundings = learned_surroundings(_some_images(model, X, image_shape), seeds[0])
         return ImageCalibration(weights, seeds, image_shape, surroundings)
-    return RowCalibration(weights, seeds)
+    return RowCalibration(weights, seeds, kind)
 
 
 def _some_images(model: Model, X: Any, shape: tuple[int, ...]) -> Tensor:

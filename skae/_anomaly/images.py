@@ -255,7 +255,7 @@ class ImageCalibration:
         image_shape: tuple[int, ...],
         surroundings: list[Surroundings],
     ):
-        self._rows, self._weights = RowCalibration(weights, seeds, has_neighbors=False), weights
+        self._rows, self._weights = RowCalibration(weights, seeds), weights
         self._shape, self._surroundings = image_shape, surroundings
         # Latents, and energies of all octaves.
         self._coded: np.ndarray | None = None

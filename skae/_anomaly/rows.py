@@ -34,7 +34,6 @@ from skae._anomaly.levels import Level
 from skae._anomaly.neighbors import Neighbors
 from skae._anomaly.thresholds import weighted_quantile
 from skae._model.model import Coded, padded
-from skae._runtime.device import computing
 from skae._runtime.randomness import SCORE_STREAM, generator
 from skae._runtime.tuning import (
     COVARIANCE_RIDGE,
@@ -57,6 +56,9 @@ SCORES = {
     "nearest": ("nearest", "whitened"),
     "reconstruction": (),
 }
+
+# Those that compare rows with rows of the table, too.
+_OF_NEIGHBORS = ("auto", "novelty")
 
 
 @dataclass
@@ -164,12 +166,13 @@ class RowCalibration:
     weights : ndarray of shape (n,)
     seeds : tuple of int
         One a member.
-    has_neighbors : bool, default=True
-        Whether the rows themselves are noted, for "auto" and "novelty".
+    kind : str, default=None
+        The key of ``SCORES`` that will be fitted; None where the rows themselves do not count.
     """
 
-    def __init__(self, weights: np.ndarray, seeds: tuple[int, ...], has_neighbors: bool = True):
-        self._weights, self._seeds, self._has_neighbors = weights, seeds, has_neighbors
+    def __init__(self, weights: np.ndarray, seeds: tuple[int, ...], kind: str | None = None):
+        self._weights, self._seeds = weights, seeds
+        self._has_neighbors = kind in _OF_NEIGHBORS
         self._projected: np.ndarray | None = None
         self.shares = np.empty(len(weights))
 
@@ -251,7 +254,7 @@ class RowCalibration:
         self, kind: str, outlyingness: Tensor, weights: Tensor
     ) -> tuple[Neighbors, Tensor] | tuple[()]:
         """Neighbors, if they count, and how far each row lies from the nearest other one."""
-        if not self._has_neighbors or kind not in ("auto", "novelty"):
+        if not self._has_neighbors:
             return ()
         is_clean, rows = kind == "novelty", torch.from_numpy(self._table)
         if not is_clean:
@@ -351,11 +354,10 @@ def _whitening(
     held out that would tell how little it knows of others.
     """
     share = (weights / weights.sum())[:, None]
-    # On one thread: LAPACK gives eigenvectors other bits on several.
-    with computing(rows.device, flops=0.0):
-        center = (share * rows).sum(0)
-        centered = rows - center
-        eigenvalues, vectors = torch.linalg.eigh(centered.T @ (share * centered))
+    center = (share * rows).sum(0)
+    centered = rows - center
+    # The caller sees to one thread: LAPACK gives eigenvectors other bits on several.
+    eigenvalues, vectors = torch.linalg.eigh(centered.T @ (share * centered))
     eigenvalues = eigenvalues.clamp(min=0.0)
     # A weight of two counts as two rows; weights below one are only relative.
     of_a_row = 1.0 / max(float(weights.sum()), 1.0 / float((share**2).sum()))

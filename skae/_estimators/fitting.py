@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -157,11 +157,6 @@ def prepare(
         noisy, _ = estimator._training_rows(X_noisy, sample_weight, reset=False)
         scaler = scaler.widened(weighted_chunks(noisy, None))
         setting = setting._replace(plan=dataclasses.replace(setting.plan, noise=None))
-    if isinstance(setting.spec, FeaturesSpec):
-        like = torch.empty(0, dtype=setting.train_dtype)
-        sample = functools.partial(_sample, rows, weights, scaler, setting.plan, FEATURE_ROWS, like)
-        spec = _with_pieces(estimator, setting.spec, resume, sample)
-        setting = setting._replace(spec=spec)
     job, network = _built(estimator, rows, weights, scaler, setting, resume)
     if noisy is not None:
         job.rows.noisy = _beside(network, noisy, scaler)
@@ -259,6 +254,12 @@ def _built(
     """Network and scaled rows."""
     plan, dtype, device = setting.plan, setting.train_dtype, setting.device
     choose = functools.partial(_held_back, X, plan.seeds[0])
+    some: Rows | None = None
+    if isinstance(setting.spec, FeaturesSpec):
+        if not resume:
+            like = torch.empty(0, dtype=dtype, device=device)
+            some = _sample(X, weights, scaler, plan, FEATURE_ROWS, like)
+        setting = setting._replace(spec=_with_pieces(estimator, setting.spec, some))
     with computing(device, 0.0):
         if resume:
             network = _resumed_network(estimator, setting)
@@ -272,8 +273,7 @@ def _built(
                 "network='scattering' learns its subspaces from rows of one process, but X has "
                 "rows of several. Pass network='conv', or fit on some of the rows in one process."
             )
-        if not resume and isinstance(whole, FeaturesNetwork):
-            some = _sample(X, weights, scaler, plan, FEATURE_ROWS, whole.front.center)
+        if some is not None and isinstance(whole, FeaturesNetwork):
             whole.front.fit(some.values, some.weights)
         elif not resume and isinstance(whole, SubspaceNetwork):
             _fit_subspace(whole.front, X, weights, scaler, plan)
@@ -334,32 +334,34 @@ def _fit_gaps(
     categories: Categories | None,
 ) -> None:
     """Let a network that fills gaps learn what is expected from some of the rows."""
-    place = plan.block_length, plan.seeds[0], START_STREAM
-    some, own = sampled(X, weights, FACTOR_ROWS, *place)
-    rows = load_rows(some, own, scaler, torch.float64, torch.device("cpu"), False)
+    like = torch.empty(0, dtype=torch.float64)
+    rows = _sample(X, weights, scaler, plan, FACTOR_ROWS, like, START_STREAM)
     gaps = network.modules()[0]
     assert isinstance(gaps, Gaps)
     with computing(torch.device("cpu"), float(FACTOR_PASSES * network.flops * len(rows))):
         gaps.fit(rows.values, rows.weights, categories, plan.seeds[0])
 
 
-def _with_pieces(
-    estimator: Any, spec: FeaturesSpec, resume: bool, sample: Callable[[], Rows]
-) -> FeaturesSpec:
-    """The architecture, with as many pieces of each column as its values ask for."""
-    if resume:
+def _with_pieces(estimator: Any, spec: FeaturesSpec, some: Rows | None) -> FeaturesSpec:
+    """The architecture, with as many pieces of each column as some rows ask for, or as before."""
+    if some is None:
         pieces = estimator._model.network.spec.pieces
     else:
-        rows = sample()
-        pieces = tuple(len(cuts) - 1 for cuts in cuts_of(rows.values, rows.weights))
+        pieces = tuple(len(cuts) - 1 for cuts in cuts_of(some.values, some.weights))
     return dataclasses.replace(spec, n_features=sum(pieces), pieces=pieces)
 
 
 def _sample(
-    X: Any, weights: FloatArray | None, scaler: Scaler, plan: TrainingPlan, size: int, like: Tensor
+    X: Any,
+    weights: FloatArray | None,
+    scaler: Scaler,
+    plan: TrainingPlan,
+    size: int,
+    like: Tensor,
+    stream: int = FRONT_STREAM,
 ) -> Rows:
     """Some of the scaled rows, from which a front learns; as ``like`` in dtype and device."""
-    some, own = sampled(X, weights, size, plan.block_length, plan.seeds[0], FRONT_STREAM)
+    some, own = sampled(X, weights, size, plan.block_length, plan.seeds[0], stream)
     return load_rows(some, own, scaler, like.dtype, like.device, False)
 
 
