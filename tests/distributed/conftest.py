@@ -22,7 +22,8 @@ def _client(**settings):
         cluster.close()
 
 
-@pytest.fixture(scope="session")
+# Not of the session: the threads of a cluster would go on beside all later tests.
+@pytest.fixture(scope="module")
 def client():
     """A client of two workers that are threads of this process."""
     yield from _client(n_workers=2, processes=False)
