@@ -4,11 +4,18 @@ import pickle
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 
-from skae import AutoencoderAnomalyDetector, AutoencoderTransformer, DenoisingAutoencoder
+from skae import (
+    AutoencoderAnomalyDetector,
+    AutoencoderFeatures,
+    AutoencoderTransformer,
+    DenoisingAutoencoder,
+)
 from skae._data import loaded, streamed
 from skae._runtime.device import available_devices
+from skae._training import loop, replays
 
 pytestmark = [
     pytest.mark.gpu,
@@ -65,3 +72,37 @@ def test_half_precision_is_close_to_full():
     full = AutoencoderTransformer(device=DEVICE, **SETTINGS).fit(X)
     half = AutoencoderTransformer(device=DEVICE, precision="bfloat16", **SETTINGS).fit(X)
     assert half.score(X) == pytest.approx(full.score(X), abs=0.05)
+
+
+@pytest.mark.skipif(DEVICE != "cuda", reason="no graphs on this accelerator")
+@pytest.mark.parametrize("rows", ["whole", "weighted, with holes"])
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        AutoencoderTransformer(),
+        AutoencoderTransformer(optimizer="sgd", learning_rate=0.1, weight_decay=1e-3),
+        AutoencoderTransformer(normalization="batch", dropout=0.1, precision="bfloat16"),
+        AutoencoderTransformer(ordered=True, lr_schedule="constant"),
+        AutoencoderTransformer(early_stopping=True),
+        DenoisingAutoencoder(noise=("masking", "gaussian")),
+        AutoencoderFeatures(),
+        AutoencoderAnomalyDetector(),
+    ],
+)
+def test_replayed_steps_are_as_steps_one_by_one(monkeypatch, estimator, rows):
+    settings = {"n_components": 8, "max_epochs": 5, "batch_size": 32, "random_state": 0}
+    given = {"X": X}
+    if rows != "whole":
+        rng = np.random.default_rng(0)
+        given = {
+            "X": np.where(rng.random(X.shape) < 0.1, np.nan, X),
+            "sample_weight": rng.uniform(0.5, 2.0, len(X)),
+        }
+    launched = []
+    replay = replays.Graph.replay
+    monkeypatch.setattr(replays.Graph, "replay", lambda self: (launched.append(1), replay(self)))
+    at_once = clone(estimator).set_params(device=DEVICE, **settings).fit(**given)
+    assert len(launched) >= 20
+    monkeypatch.setattr(loop, "has_graphs", lambda device: False)
+    one_by_one = clone(estimator).set_params(device=DEVICE, **settings).fit(**given)
+    np.testing.assert_allclose(at_once.loss_curve_, one_by_one.loss_curve_, rtol=1e-3)

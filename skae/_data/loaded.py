@@ -83,6 +83,11 @@ class Rows:
         """Values that distinguish these rows from other data."""
         return self.values
 
+    def stay_with(self, parameters: Tensor) -> bool:
+        """Whether all rows lie on the device of the parameters, at one place for a whole run."""
+        noisy_too = self.noisy is None or self.noisy.stay_with(parameters)
+        return self.values.device == parameters.device and noisy_too
+
     def take(self, index: Tensor, out: Tensor) -> None:
         """Gather rows into ``out`` of shape (len(index), n_features)."""
         if self.values.device == out.device:

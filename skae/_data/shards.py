@@ -187,6 +187,9 @@ class ShardRows(Rows):
     def is_same(self, other: Rows) -> bool:
         return self is other
 
+    def stay_with(self, parameters: Tensor) -> bool:
+        return False
+
     def low_and_high(self) -> tuple[Tensor, Tensor]:
         low, high = self._low_and_high_here()
         both = torch.stack([-low, high])

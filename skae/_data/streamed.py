@@ -217,6 +217,9 @@ class StreamedRows(Rows):
         low, high = low.nan_to_num(posinf=0.0), high.nan_to_num(neginf=0.0)
         return low.to(self.device), high.to(self.device)
 
+    def stay_with(self, parameters: Tensor) -> bool:
+        return False
+
     def windows(self, blocks: Tensor) -> Generator[Tensor]:
         """Show the rows of these blocks window by window, and yield the blocks in each window.
 

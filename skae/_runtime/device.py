@@ -117,6 +117,37 @@ def has_fused_optimizers(device: torch.device) -> bool:
     return device.type in ("cpu", "cuda")
 
 
+def has_graphs(device: torch.device) -> bool:
+    """Whether the device records operations, to repeat them by itself."""
+    return device.type == "cuda"
+
+
+class Graph:
+    """Operations of a device, recorded once and then repeated with one launch.
+
+    They read and write the memory that they did when recorded: whoever records keeps it.
+    """
+
+    def __init__(self) -> None:
+        self._graph = torch.cuda.CUDAGraph()
+
+    def record(self, operations: Callable[[], object]) -> None:
+        """Record what ``operations`` asks of the device, without doing it.
+
+        Raises
+        ------
+        RuntimeError
+            If it asks for what cannot be recorded, such as waiting for a result.
+        """
+        # Other threads may use the device meanwhile.
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+            operations()
+
+    def replay(self) -> None:
+        """Do what was recorded."""
+        self._graph.replay()
+
+
 def pinned_for(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """The tensor, in memory that can be copied to the device without waiting."""
     return tensor.pin_memory() if device.type == "cuda" else tensor

@@ -13,7 +13,7 @@ from torch import Tensor
 from skae._data.loaded import Rows, within
 from skae._networks.dense import DenseNetwork, member_values
 from skae._networks.factory import Network, draws_globally, make_step
-from skae._runtime.device import computing
+from skae._runtime.device import computing, has_graphs
 from skae._runtime.randomness import (
     EPOCH_STREAM,
     NOISE_STREAM,
@@ -29,9 +29,10 @@ from skae._training.evaluation import row_losses
 from skae._training.feeds import make_feed
 from skae._training.losses import Loss, loss_of
 from skae._training.monitor import Monitor
-from skae._training.noise import Corrupt, RowSpace, make_noise
+from skae._training.noise import Corrupt, RowSpace, calls_user, make_noise
 from skae._training.optimizers import Optimizer, Rate
 from skae._training.plan import SCHEDULES, TrainingPlan, TrainState
+from skae._training.replays import FEWEST_STEPS, Pieces, Replays
 
 # Numbers in what is built for batches of several sizes.
 _MOST_NUMBERS = 1 << 21
@@ -111,6 +112,7 @@ class _Run:
         self._gradients, self._noise = gradients, self._make_noise()
         self._batches: dict[int, _Batch] = {}
         self._n_kept = network.spec.n_nonzero or 0
+        self._replays: Replays | None = None
 
     def epoch(self) -> Tensor:
         """Train on all training rows once; return the mean loss of each member."""
@@ -135,23 +137,61 @@ class _Run:
             order.shape, dtype=self._network.parameters.dtype, device=self._network.device
         )
         sizes = self._feed.sizes(order.shape[1])
-        indices = (order, self._offsets(order, salts), losses)
-        pieces = zip(*(index.split(sizes, 1) for index in indices), strict=True)
-        schedule = SCHEDULES[self._plan.lr_schedule]
-        horizon = self._plan.max_epochs * self._epoch_steps
-        earlier = self._state.n_steps + 1
+        pieces, n_replayed = (order, self._offsets(order, salts), losses), 0
+        if self._is_replayed(sizes):
+            pieces, n_replayed = self._replay(sizes, pieces)
+        cut, left = sum(sizes[:n_replayed]), sizes[n_replayed:]
+        batches = zip(*(piece[:, cut:].split(left, 1) for piece in pieces), strict=True)
         self._pace.start()
-        for done, (index, offset, loss) in enumerate(pieces):
-            progress = (self._begun + done) / horizon
+        for done, (index, offset, loss) in enumerate(batches, start=n_replayed):
+            progress, factor = self._course(done)
             if n_rows := index.shape[1]:
                 self._last = self._batch(n_rows)
                 self._last.compute_gradients(index, offset, loss, progress)
             self._rows.combine(self._gradients, n_rows)
-            self._optimizer.step(earlier + done, schedule(progress))
+            self._optimizer.step(self._state.n_steps + 1 + done, factor)
             self._pace.lap()
         self._begun += len(sizes)
         self._state.n_steps += len(sizes)
-        return _mean_loss(self._rows, losses, order)
+        return _mean_loss(self._rows, pieces[2], order)
+
+    def _course(self, done: int) -> tuple[float, float]:
+        """How far the run is before a step of this pass, and the factor of the rates."""
+        progress = (self._begun + done) / (self._plan.max_epochs * self._epoch_steps)
+        return progress, SCHEDULES[self._plan.lr_schedule](progress)
+
+    def _is_replayed(self, sizes: list[int]) -> bool:
+        """Whether the device can repeat steps by itself.
+
+        What they do must not change, but for what is on the device.
+        """
+        network, plan, rows = self._network, self._plan, self._rows
+        return (
+            has_graphs(network.device)
+            and isinstance(network, DenseNetwork)
+            and network.spec.n_nonzero is None
+            and plan.beta is None
+            and not calls_user(plan.noise)
+            and rows.stay_with(network.parameters)
+            and plan.max_epochs * len(sizes) >= FEWEST_STEPS
+        )
+
+    def _replay(self, sizes: list[int], pieces: Pieces) -> tuple[Pieces, int]:
+        """Make the steps of full batches; return where the pieces are now, and their number."""
+        size, n_full = sizes[0], sizes.count(sizes[0])
+        self._last = batch = self._batch(size)
+        if self._replays is None:
+            given = batch.compute_gradients, self._optimizer, self._network.parameters
+            self._replays = Replays(size, *given)
+        course, factors = zip(*map(self._course, range(n_full)), strict=True)
+        pieces = self._replays.begin(pieces, self._state.n_steps + 1, list(factors))
+        n_loose = sum(not batch.bounded(progress) for progress in course)
+        done = 0
+        while done < n_full:
+            bounded = done >= n_loose
+            most = (n_full if bounded else n_loose) - done
+            done += self._replays.advance(done, most, bounded, course[done])
+        return pieces, n_full
 
     def _batch(self, size: int) -> "_Batch":
         """What computes batches of one size, built when the first of them comes."""
@@ -172,6 +212,7 @@ class _Run:
         while self._batches and sum(self._batches) + size > most:
             batch = self._batches.pop(next(iter(self._batches)))
             vars(batch.step).clear()  # Its operations know it: it would stay for a while.
+            self._replays = None  # They may be of this batch.
 
     def _anneal_n_kept(self, n_kept: int) -> None:
         """Keep fewer and fewer latents over the first half of the epochs.
@@ -307,7 +348,7 @@ class _Batch:
             step.input.masked_fill_(observed == 0.0, math.nan)
         step.forward()
         output = step.output
-        if progress >= self._bounded_from:
+        if self.bounded(progress):
             # The slope is that of the clipped output: beyond a target at the bound, it is zero.
             output = within(output, self._rows.bounds)
 
@@ -328,6 +369,10 @@ class _Batch:
         if self._latent_l1:
             torch.sign(step.latents, out=step.latent_gradient).mul_(penalty_scale)
         step.backward()
+
+    def bounded(self, progress: float) -> bool:
+        """Whether outputs are kept within the bounds of the rows."""
+        return progress >= self._bounded_from
 
     def seen(self) -> Seen:
         """The rows that were gathered last."""

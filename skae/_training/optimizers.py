@@ -19,8 +19,11 @@ _EPSILON = 1e-8
 # A rate for all parameters, or one for each of them.
 Rate = float | Tensor
 
+# The number of an update, or a tensor of it.
+Count = int | Tensor
 
-def _adam(p: Tensor, g: Tensor, m: dict[str, Tensor], step: int, rate: Rate, decay: Rate) -> None:
+
+def _adam(p: Tensor, g: Tensor, m: dict[str, Tensor], step: Count, rate: Rate, decay: Rate) -> None:
     """Kingma and Ba 2015; weight decay is added to the gradient."""
     if isinstance(decay, Tensor) or decay:
         g = g + decay * p
@@ -30,13 +33,15 @@ def _adam(p: Tensor, g: Tensor, m: dict[str, Tensor], step: int, rate: Rate, dec
     p.sub_(m["first"] / root * (rate / (1 - ADAM_BETAS[0] ** step)))
 
 
-def _adamw(p: Tensor, g: Tensor, m: dict[str, Tensor], step: int, rate: Rate, decay: Rate) -> None:
+def _adamw(
+    p: Tensor, g: Tensor, m: dict[str, Tensor], step: Count, rate: Rate, decay: Rate
+) -> None:
     """Loshchilov and Hutter 2019; weight decay acts on the weights."""
     p.mul_(1 - rate * decay)
     _adam(p, g, m, step, rate, 0.0)
 
 
-def _sgd(p: Tensor, g: Tensor, m: dict[str, Tensor], step: int, rate: Rate, decay: Rate) -> None:
+def _sgd(p: Tensor, g: Tensor, m: dict[str, Tensor], step: Count, rate: Rate, decay: Rate) -> None:
     """Nesterov momentum, as in Sutskever et al. 2013."""
     if isinstance(decay, Tensor) or decay:
         g = g + decay * p
@@ -50,8 +55,10 @@ def _fused_adam(kernel: str) -> Callable[..., None] | None:
         return None
 
     def step_(
-        p: Tensor, g: Tensor, m: dict[str, Tensor], step: int, rate: float, decay: float
+        p: Tensor, g: Tensor, m: dict[str, Tensor], step: Count, rate: Rate, decay: float
     ) -> None:
+        if isinstance(rate, Tensor):
+            rate = rate.float()  # The only kind of tensor that a kernel reads it from.
         fused(
             [p], [g], [m["first"]], [m["second"]], [], [m["count"].fill_(step)],
             lr=rate, beta1=ADAM_BETAS[0], beta2=ADAM_BETAS[1], weight_decay=decay, eps=_EPSILON,
@@ -118,7 +125,10 @@ class Optimizer:
                 )
             )
 
-    def step(self, count: int, factor: float) -> None:
-        """Make update number ``count`` (from one), at ``factor`` times the learning rates."""
+    def step(self, count: Count, factor: Rate) -> None:
+        """Make update number ``count`` (from one), at ``factor`` times the learning rates.
+
+        Both may be tensors without an axis, in float64, which graphs read.
+        """
         for parameters, gradients, moments, rate, decay in self._parts:
             self._update(parameters, gradients, moments, count, factor * rate, decay)
