@@ -3,7 +3,7 @@
     python examples/benchmarks/distributed.py overhead
     python examples/benchmarks/distributed.py steps
     python examples/benchmarks/distributed.py model --latency 50e-6 --bandwidth 1.25e9
-    python examples/benchmarks/distributed.py rows --millions 20 --epochs 2
+    python examples/benchmarks/distributed.py rows --millions 20 --epochs 1 --workers 4
     python examples/benchmarks/distributed.py scores --millions 50
 
 All of it is on this machine, on worker processes of one thread: with more workers than cores they
@@ -287,23 +287,26 @@ class Peaks:
         return f"{peaks} ({same})"
 
 
-def rows(millions: float, n_epochs: int) -> None:
+def rows(millions: float, n_epochs: int, n_workers: int) -> None:
     X = lazy_rows(millions)
     settings = {"max_epochs": n_epochs, "batch_size": 16_384, **SEED}
-    with workers(2, "1GB") as client, Peaks(client) as peaks:
+    with workers(n_workers, "1GB") as client, Peaks(client) as peaks:
         print("| rows | memory of the rows | workers | fit, s | peak memory of each | score |")
         print("|--:|--:|--:|--:|--:|--:|")
         estimator = skae.dask.AutoencoderTransformer(n_components=8, **settings)
         time_of_fit = seconds(lambda: estimator.fit(X))
         line, score = peaks.line(client), estimator.score(X[: 4 * BLOCK_ROWS])
         size = f"{X.nbytes / 1e9:.2f} GB"
-        print(f"| {len(X):,} | {size} | 2 of 1 GB | {time_of_fit:.0f} | {line} | {score:.4f} |")
+        print(
+            f"| {len(X):,} | {size} | {n_workers} of 1 GB | {time_of_fit:.0f} | {line} "
+            f"| {score:.4f} |"
+        )
 
 
-def scores(millions: float) -> None:
+def scores(millions: float, n_workers: int) -> None:
     X = lazy_rows(millions)
     detector = skae.AutoencoderAnomalyDetector(**SEED).fit(block((0,))[:5000])
-    with workers(2, "1GB") as client, Peaks(client) as peaks:
+    with workers(n_workers, "1GB") as client, Peaks(client) as peaks:
         print("| rows | memory of the rows | workers | scores, s | rows/s | peak memory of each |")
         print("|--:|--:|--:|--:|--:|--:|")
         lazy = skae.dask.wrap(detector).predict(X)
@@ -311,7 +314,10 @@ def scores(millions: float) -> None:
         n_outliers = int((lazy == -1).sum().compute())
         spent = time.perf_counter() - start
         line, size = peaks.line(client), f"{X.nbytes / 1e9:.2f} GB"
-        print(f"| {len(X):,} | {size} | 2 of 1 GB | {spent:.0f} | {len(X) / spent:,.0f} | {line} |")
+        print(
+            f"| {len(X):,} | {size} | {n_workers} of 1 GB | {spent:.0f} | {len(X) / spent:,.0f} "
+            f"| {line} |"
+        )
         print(f"\n{n_outliers:,} outliers")
 
 
@@ -319,7 +325,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["overhead", "steps", "model", "rows", "scores"])
     parser.add_argument("--millions", type=float, default=20.0)
-    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--latency", type=float, default=50e-6)
     parser.add_argument("--bandwidth", type=float, default=1.25e9)
     given = parser.parse_args()
@@ -327,8 +334,8 @@ def main() -> None:
         "overhead": overhead,
         "steps": steps,
         "model": lambda: model(given.latency, given.bandwidth),
-        "rows": lambda: rows(given.millions, given.epochs),
-        "scores": lambda: scores(given.millions),
+        "rows": lambda: rows(given.millions, given.epochs, given.workers),
+        "scores": lambda: scores(given.millions, given.workers),
     }
     actions[given.what]()
 

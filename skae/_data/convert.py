@@ -66,8 +66,8 @@ def from_caller(X: Any, name: str = "X") -> Any:
     if is_dask(X):
         raise TypeError(
             f"{name} is a Dask collection, which this would pull into the memory of one process. "
-            f"Pass it to the estimator of the same name in skae.dask (to score it with a fitted "
-            f"one, skae.dask.wrap), or pass {name}.compute()."
+            f"Pass it to the estimator of the same name in skae.dask, if there is one (to score it "
+            f"with a fitted one, skae.dask.wrap), or pass {name}.compute()."
         )
     if isinstance(X, (list, tuple)):
         return _array_of_list(X, name)

@@ -4,7 +4,7 @@ What depends on all rows is a sum over the processes; a sample of rows is put to
 each of them holds. Nothing depends on which process holds a partition, but for rounding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -68,6 +68,8 @@ class ShardedRows(SlicedRows):
     communicator : Communicator
     free_bytes : int or None
         How much memory there is for what is made of the rows here; None means enough.
+    folder : str or None
+        Where files may lie, if there is not; None is the system's.
 
     Attributes
     ----------
@@ -85,9 +87,10 @@ class ShardedRows(SlicedRows):
         n_partitions: int,
         communicator: Communicator,
         free_bytes: int | None = None,
+        folder: str | None = None,
     ):
         self.places, self.communicator = sorted(parts), communicator
-        self.free_bytes = free_bytes
+        self.free_bytes, self.folder = free_bytes, folder
         own = [parts[place] for place in self.places]
         self.local: Any = Parts(own)
         if any(isinstance(part, StoredRows) for part in own):
@@ -178,6 +181,18 @@ class ShardRows(Rows):
     def window(self, index: Tensor) -> Tensor:
         """Make rows of these places (K, m) available; return their places among these."""
         return index
+
+    def windows(self, dealt: Iterable[Sequence[Tensor]]) -> Generator[Tensor]:
+        """Make the rows of one window after another available; yield their places among these.
+
+        Parameters
+        ----------
+        dealt : iterable of sequences of Tensor
+            Of each partition the places (K, m) of its rows in each window.
+        """
+        kept = [[index.int() for index in of_windows] for of_windows in dealt]
+        for parts in zip(*kept, strict=True):
+            yield self.window(torch.cat(parts, 1).long())
 
     @property
     def window_length(self) -> int:

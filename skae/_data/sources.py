@@ -250,11 +250,11 @@ class RowFile:
 
     Parameters
     ----------
-    folder : str
-        Where it lies, until nobody needs it.
+    folder : str or None
+        Where it lies, until nobody needs it; None is the system's folder for such files.
     """
 
-    def __init__(self, folder: str):
+    def __init__(self, folder: str | None):
         self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
         weakref.finalize(self, self._file.close)
         self._lock = Lock()
@@ -285,9 +285,10 @@ class StoredRows:
     dtype: np.dtype
 
     def __getitem__(self, part: slice) -> np.ndarray:
-        rows = np.empty((part.stop - part.start, *self.shape[1:]), dtype=self.dtype)
+        start, stop, _ = part.indices(self.shape[0])
+        rows = np.empty((stop - start, *self.shape[1:]), dtype=self.dtype)
         n_bytes = self.dtype.itemsize * math.prod(self.shape[1:])
-        self.file.read(self.position + part.start * n_bytes, rows)
+        self.file.read(self.position + start * n_bytes, rows)
         return rows
 
 

@@ -1,8 +1,9 @@
 """Rows that do not fit into memory: a buffer holds some blocks while the next ones are read."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from skae._data.loaded import (
 )
 from skae._data.scale import Scaler
 from skae._data.shards import ShardedRows, ShardedWeights, ShardRows, local, whole
-from skae._data.sources import ChosenRows, Source
+from skae._data.sources import ChosenRows, RowFile, Source, StoredRows
 from skae._runtime.communicator import ALONE, Communicator, total
 from skae._runtime.device import fits
 from skae._runtime.randomness import RECENT_STREAM, SCALING_STREAM, generator, mix, subsamples
@@ -39,9 +40,6 @@ _BLOCKS = 128
 
 # Bytes of indices, weights and losses that training needs per row and member.
 _ROW_BYTES = 64
-
-# Bytes of the order of an epoch per row and member, where not all rows are in memory.
-_ORDER_BYTES = 12
 
 # Fewest blocks from which a sample of rows is taken.
 _SAMPLED_BLOCKS = 256
@@ -298,22 +296,66 @@ class ShardWindows(ShardRows):
         return self._length
 
     def window(self, index: Tensor) -> Tensor:
-        self.values = self.values[:0].clone()  # Free the last ones before.
         some, places = index.unique(return_inverse=True)
-        values = torch.empty(len(some), self.values.shape[1], dtype=self.values.dtype)
-        keys = torch.empty(len(some), dtype=torch.int64) if self._keyed else None
-        for part in torch.arange(len(some)).split(chunk_length(values.shape[1])):
-            here = slice(int(part[0]), int(part[-1]) + 1)
-            rows = dense_rows(self.whole.local, some[here].numpy())
+        pieces = some.split(chunk_length(self.values.shape[1]))
+        self._show(len(some), (dense_rows(self.whole.local, piece.numpy()) for piece in pieces))
+        if self._weights is not None:
+            self.weights = self._weights[some].to(self.device)
+        return places
+
+    def windows(self, dealt: Iterable[Sequence[Tensor]]) -> Generator[Tensor]:
+        if not isinstance(self.whole.local, Source):
+            yield from super().windows(dealt)
+            return
+        # A window has rows of all partitions. Each of these is read once, and its rows are written
+        # in the order of the windows, so that an epoch reads twice and writes once.
+        file = RowFile(self.whole.folder)
+        bounds = np.cumsum([0, *self.whole.lengths[self.whole.places]]).tolist()
+        partitions = zip(pairwise(bounds), dealt, strict=True)
+        written = [self._written(file, slice(*part), parts) for part, parts in partitions]
+        for parts in zip(*written, strict=True):
+            yield self._read_again(parts)
+
+    def _written(
+        self, file: RowFile, partition: slice, windows: Sequence[Tensor]
+    ) -> list[tuple[StoredRows, StoredRows | None]]:
+        """The rows of a partition in each window, (K, m, n_features), with their weights (K, m)."""
+        rows = dense_rows(self.whole.local, partition)
+        weights = None if self._weights is None else self._weights.numpy()
+        return [
+            (
+                file.add(rows[index.numpy() - partition.start]),
+                None if weights is None else file.add(weights[index.numpy()]),
+            )
+            for index in windows
+        ]
+
+    def _read_again(self, parts: Sequence[tuple[StoredRows, StoredRows | None]]) -> Tensor:
+        """Make rows that were written available; their places."""
+        sizes = [rows.shape[:2] for rows, _ in parts]
+        ends = np.cumsum([n * m for n, m in sizes]).tolist()
+        self._show(ends[-1], (rows[:].reshape(-1, self.whole.shape[1]) for rows, _ in parts))
+        if self._weights is not None:
+            weights = [own[:].reshape(-1) for _, own in parts if own is not None]
+            self.weights = torch.from_numpy(np.concatenate(weights)).to(self.device)
+        pieces = zip(ends, sizes, strict=True)
+        return torch.cat([torch.arange(end - n * m, end).view(n, m) for end, (n, m) in pieces], 1)
+
+    def _show(self, n_rows: int, pieces: Iterable[np.ndarray]) -> None:
+        """Scale rows, given piece by piece, in the place of the last ones."""
+        self.values = self.values[:0].clone()  # Free the last ones before.
+        values = torch.empty(n_rows, self.values.shape[1], dtype=self.values.dtype)
+        keys = torch.empty(n_rows, dtype=torch.int64) if self._keyed else None
+        begin = 0
+        for rows in pieces:
+            here = slice(begin, begin + len(rows))
             self._scaler.transform(rows, values[here].numpy())
             self._scaler.limit(values[here].numpy())
             if keys is not None:
                 keys[here] = torch.from_numpy(content_keys(rows))
+            begin = here.stop
         self.values = values.to(self.device) if fits(self.device, values.nbytes) else values
         self.keys = None if keys is None else keys.to(self.device)
-        if self._weights is not None:
-            self.weights = self._weights[some].to(self.device)
-        return places
 
     def _low_and_high_here(self) -> tuple[Tensor, Tensor]:
         return _low_and_high(self.whole.local, self._scaler, self.values.numpy().dtype)
@@ -368,8 +410,7 @@ def _loaded_shard(
     if free is None or n * n_bytes <= free:
         given = X.local, local(weights), scaler, dtype, device, keyed, X.communicator
         return ShardRows(load_rows(*given), X)
-    length = max(free - n * n_members * _ORDER_BYTES, free // 4) // n_bytes
-    return ShardWindows(X, weights, scaler, dtype, device, keyed, length)
+    return ShardWindows(X, weights, scaler, dtype, device, keyed, free // n_bytes)
 
 
 def scaled_rows(

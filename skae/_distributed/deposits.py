@@ -17,8 +17,8 @@ from skae._estimators.sklearn_private import check_sample_weight
 # fit takes what is free. Dask pauses a worker at 0.8.
 _FULL, _OURS = 0.5, 0.65
 
-# Fewest bytes that a fit takes for its rows, whatever is free.
-_LEAST = 1 << 26
+# Bytes that training takes beside its rows, about, and the fewest that it gets for these.
+_TRAINING, _LEAST = 1 << 27, 1 << 25
 
 
 @dataclass
@@ -139,9 +139,9 @@ def _is_short(worker: Any, rows: Any) -> bool:
 
 
 def free_bytes(worker: Any) -> int | None:
-    """Bytes that a fit may take on a worker; None if its memory has no limit."""
+    """Bytes that a fit may take for rows on a worker; None if its memory has no limit."""
     room = _room(worker, _OURS)
-    return None if room is None else max(room, _LEAST)
+    return None if room is None else max(room - _TRAINING, _LEAST)
 
 
 def _room(worker: Any, share: float) -> int | None:

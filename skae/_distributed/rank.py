@@ -58,7 +58,8 @@ def train(estimator: Any, n_partitions: int, seat: Seat, **how: Any) -> tuple[An
         found_by_others(seat, host, is_wanted) as store,
         joined(seat, store, host, is_wanted) as group,
     ):
-        X, weights = ShardedRows(own.rows, n_partitions, group, free_bytes(worker)), None
+        room = free_bytes(worker), worker.local_directory
+        X, weights = ShardedRows(own.rows, n_partitions, group, *room), None
         if own.weights:
             weights = ShardedWeights(X, own.weights)
         estimator._fit(X, None, weights, **how)

@@ -54,9 +54,10 @@ def wrap(estimator: Any, client: Any = None, timeout: float = 300) -> Any:
     """
     found = [cls for cls in _CLASSES if cls._local is type(estimator)]
     if not found:
-        names = ", ".join(cls.__name__ for cls in _CLASSES)
+        names = " or ".join(cls.__name__ for cls in _CLASSES)
         raise TypeError(
-            f"estimator is of type {type(estimator).__name__}. Pass a fitted one of skae's {names}."
+            f"estimator is of type {type(estimator).__name__}. Pass a fitted {names} of skae; "
+            f"others predict by X.map_blocks(estimator.transform, dtype=..., chunks=...)."
         )
     check_is_fitted(estimator)
     of_cluster = {"client": client, "timeout": timeout}

@@ -152,8 +152,6 @@ class ShardFeed:
         n_windows = -(-len(rows) // rows.window_length)
         self._window_steps = -(-self.n_steps // n_windows)
         self._sizes: list[int] = []
-        # Half as large as indices need be: they are of all rows.
-        self._split = [self._split_own(place, own.int()) for place, own in self._own()]
 
     def _own(self) -> Iterator[tuple[int, Tensor]]:
         """Partitions that are here, with the places (K, m) of each member's own rows of them."""
@@ -165,13 +163,15 @@ class ShardFeed:
             yield place, own + first
             first += length
 
-    def _split_own(self, place: int, own: Tensor) -> tuple[Tensor, Tensor]:
+    def _split(self) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Of own rows those that are held out, and those to train on."""
-        n_held_out = int(self._n_held_out[place])
-        if n_held_out:
-            seeds = [_seed_of(seed, place) for seed in self._plan.seeds]
-            own = _shuffled(own, [generator(seed, SPLIT_STREAM) for seed in seeds])
-        return own[:, :n_held_out], own[:, n_held_out:].sort(1).values
+        for place, own in self._own():
+            n_held_out, train = int(self._n_held_out[place]), own
+            if n_held_out:
+                seeds = [_seed_of(seed, place) for seed in self._plan.seeds]
+                own = _shuffled(own, [generator(seed, SPLIT_STREAM) for seed in seeds])
+                train = own[:, n_held_out:].sort(1).values
+            yield place, own[:, :n_held_out], train
 
     def sizes(self, n_rows: int) -> list[int]:
         """Like :meth:`MemoryFeed.sizes`; a batch may have none of the rows that are here."""
@@ -180,32 +180,45 @@ class ShardFeed:
     def epoch(self, generators: list[torch.Generator]) -> Generator[Tensor]:
         """Like :meth:`MemoryFeed.epoch`."""
         seeds = [int(torch.randint(2**62, (1,), generator=rng)) for rng in generators]
-        turns = torch.randperm(self.n_steps, generator=generators[0]).int()
-        orders, steps = [], []
-        for place, (_, train) in zip(self._rows.whole.places, self._split, strict=True):
+        turns = torch.randperm(self.n_steps, generator=generators[0])
+        n_windows = -(-self.n_steps // self._window_steps)
+        steps: list[list[np.ndarray]] = [[] for _ in range(n_windows)]
+        with closing(self._rows.windows(self._dealt(seeds, turns, steps))) as windows:
+            for number, index in enumerate(windows):
+                step = np.concatenate(steps[number])
+                n_steps = min(self._window_steps, self.n_steps - number * self._window_steps)
+                self._sizes = np.bincount(step, minlength=n_steps).tolist()
+                order = torch.from_numpy(step.argsort(kind="stable"))
+                yield index[:, order].long().to(self._device)
+
+    def _dealt(
+        self, seeds: list[int], turns: Tensor, steps: list[list[np.ndarray]]
+    ) -> Iterator[list[Tensor]]:
+        """Of each partition the shuffled rows (K, m) of each window; tell their steps in it."""
+        # Small numbers: they are of all rows, and sort fast.
+        short = np.min_scalar_type(max(self._window_steps, len(steps)))
+        for place, _, train in self._split():
             own = [torch.Generator().manual_seed(_seed_of(seed, place)) for seed in seeds]
-            orders.append(_shuffled(train, own))
+            rows = _shuffled(train, own)
             # Dealt out like cards, so that all batches are equally large.
-            numbers = torch.arange(train.shape[1]) + self._numbers[place]
-            steps.append(turns[numbers.remainder_(self.n_steps)])
-        for first in range(0, self.n_steps, self._window_steps):
-            stop = min(first + self._window_steps, self.n_steps)
-            chosen = [(first <= step) & (step < stop) for step in steps]
-            step = torch.cat([own[here] for own, here in zip(steps, chosen, strict=True)]) - first
-            index = torch.cat([own[:, here] for own, here in zip(orders, chosen, strict=True)], 1)
-            self._sizes = step.bincount(minlength=stop - first).tolist()
-            yield self._shown(index[:, step.argsort(stable=True)])
+            numbers = torch.arange(rows.shape[1]) + self._numbers[place]
+            window, step = np.divmod(
+                turns[numbers.remainder_(self.n_steps)].numpy(), self._window_steps
+            )
+            counts = np.bincount(window, minlength=len(steps)).tolist()
+            order = torch.from_numpy(window.astype(short).argsort(kind="stable"))
+            for of_window, own_steps in zip(
+                steps, torch.from_numpy(step)[order].split(counts), strict=True
+            ):
+                of_window.append(own_steps.numpy().astype(short))
+            yield list(rows[:, order].split(counts, 1))
 
     def held_out(self) -> Generator[Tensor]:
         """Like :meth:`MemoryFeed.held_out`."""
-        held_out = torch.cat([held_out for held_out, _ in self._split], 1)
+        held_out = torch.cat([held_out for _, held_out, _ in self._split()], 1)
         if held_out.numel():
             for part in held_out.split(self._rows.window_length, 1):
-                yield self._shown(part)
-
-    def _shown(self, index: Tensor) -> Tensor:
-        """Make these rows those to train on; their places among them."""
-        return self._rows.window(index.long()).to(self._device)
+                yield self._rows.window(part).to(self._device)
 
     def owns(self, some: Tensor) -> Tensor:
         """Whether rows of all processes are each member's own, (K, len(some))."""

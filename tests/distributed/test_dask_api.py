@@ -222,11 +222,24 @@ def test_to_local_and_wrap_share_what_was_fitted(fitted):
         )
 
 
-def test_wrap_refuses_what_it_cannot_wrap(fitted):
-    with pytest.raises(TypeError, match="VariationalAutoencoder"):
-        skae.dask.wrap(skae.VariationalAutoencoder())
+@pytest.mark.parametrize(
+    "name", ["VariationalAutoencoder", "AutoencoderFeatures", "AutoencoderImputer"]
+)
+def test_wrap_refuses_what_it_cannot_wrap(name):
+    with pytest.raises(TypeError, match=rf"{name}.*X\.map_blocks\(estimator\.transform"):
+        skae.dask.wrap(getattr(skae, name)())
+
+
+def test_wrap_refuses_what_is_not_fitted():
     with pytest.raises(NotFittedError):
         skae.dask.wrap(skae.AutoencoderTransformer())
+
+
+def test_an_estimator_that_is_not_here_predicts_block_by_block(client):
+    features = skae.AutoencoderFeatures(n_components=4, max_epochs=1, random_state=0).fit(X)
+    n = features.transform(X[:1]).shape[1]
+    lazy = array().map_blocks(features.transform, dtype="f4", chunks=(SIZES, n))
+    np.testing.assert_array_equal(lazy.compute(), features.transform(X))
 
 
 def test_the_client_is_neither_cloned_nor_pickled(client):

@@ -12,6 +12,7 @@ import torch
 from scipy import sparse
 
 import skae
+from skae._data import sources
 from skae._data.convert import weighted_chunks
 from skae._data.loaded import load_rows
 from skae._data.scale import fit_scaler
@@ -216,6 +217,28 @@ def test_rows_in_files_give_the_bits_of_rows_in_memory(name, weighted, tmp_path)
     assert torch.equal(parameters(in_files), parameters(in_memory))
     np.testing.assert_allclose(in_files.loss_curve_, in_memory.loss_curve_, rtol=1e-12)
     np.testing.assert_array_equal(in_files.score_samples(X), in_memory.score_samples(X))
+
+
+def test_an_epoch_reads_each_row_as_often_however_few_are_in_memory(tmp_path, monkeypatch):
+    estimator, read, n_read = CASES["random"], RowFile.read, 0
+
+    def counted(file, position, rows):
+        nonlocal n_read
+        n_read += rows.size // 7
+        read(file, position, rows)
+
+    monkeypatch.setattr(RowFile, "read", counted)
+    monkeypatch.setattr(sources, "_READ_BYTES", 1 << 10)
+    found = []
+    for free_bytes in (40_000, 8_000):  # 5 and 20 windows
+        for n_epochs in (1, 3):
+            n_read = 0
+            one = copied(estimator).set_params(max_epochs=n_epochs)
+            fitted(one, PLACEMENTS[0], None, tmp_path, free_bytes)
+            found.append(n_read)
+    assert found[1] - found[0] == found[3] - found[2]
+    # Once in the order of the file, and once as they were written for the epoch.
+    assert found[1] - found[0] == 2 * 2 * len(X)
 
 
 def test_files_of_rows_are_read_as_what_was_written(tmp_path):
