@@ -109,10 +109,13 @@ class Distances:
         each = [functional.pad(r, (0, 0, 0, most - r.shape[1]), mode="replicate") for r in each]
         self._shape = each[0].shape[:2]
         self._move = _move(views)
-        self._references = self._moved(even(torch.stack(each).flatten(1, 2))).mT
+        references = self._moved(even(torch.stack(each).flatten(1, 2))).mT
         # A row's result has the same bits in parts of whole blocks.
-        self._length = max(1, _DISTANCES // self._references[:, 0].numel() // ROW_BLOCK) * ROW_BLOCK
-        self._norms = (self._references**2).sum(1, keepdim=True)
+        self._length = max(1, _DISTANCES // references[:, 0].numel() // ROW_BLOCK) * ROW_BLOCK
+        self._norms = (references**2).sum(1, keepdim=True)
+        # Rows, followed by two ones, times these are the squared distances less the rows' norms.
+        factors = [-2.0 * references, self._norms, torch.zeros_like(self._norms)]
+        self._factors = torch.cat(factors, 1).contiguous()
         # Below, a reference is the row itself. References are kept in float32.
         self._rounding = float(1e-9 * self._norms.mean())
         shares = [view.share for view in views]
@@ -135,8 +138,8 @@ class Distances:
     def _of(self, rows: Tensor, alone: Tensor | None) -> Tensor:
         rows = self._moved(rows)
         own = rows.square().sum(2, keepdim=True)
-        # Squared distances less the row's own norm, which is added to the least of them alone.
-        squares = torch.baddbmm(self._norms, rows, self._references, alpha=-2.0)
+        # The row's own norm is added to the least of them alone.
+        squares = torch.bmm(functional.pad(rows, (0, 2), value=1.0), self._factors)
         if alone is not None:
             itself = squares <= self._rounding - own
             squares.masked_fill_(itself & alone[:, None], torch.inf)

@@ -19,6 +19,7 @@ half as much ("auto"). Where all rows are known to be clean, the nearest of all 
 much as all views ("novelty"). docs/outliers.md tells what was tried.
 """
 
+import math
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -301,14 +302,15 @@ def _combined(
     by_view: Tensor, neighbors: Neighbors | None = None, near: Tensor | None = None
 ) -> Tensor:
     """A smooth maximum over the views, (n,), of (n_views, n), and over neighbors' deviations."""
-    weights = torch.ones(len(by_view), 1, dtype=by_view.dtype)
+    weights = [1.0] * len(by_view)
     if neighbors is not None and near is not None:
         if neighbors.clean:  # Nothing among the rows hides outliers: each view is right on average.
             return (by_view.T.contiguous().mean(1) + near) / 2
         # A row's views lie side by side: sums over them are the same wherever the row stands.
         by_view = torch.cat([by_view.T, near[:, None]], 1).T
-        weights = functional.pad(weights, (0, 0, 0, 1), value=NEIGHBOR_WEIGHT)
-    smooth = torch.logsumexp(VIEW_SHARPNESS * by_view + weights.log(), 0) - weights.sum().log()
+        weights.append(NEIGHBOR_WEIGHT)
+    logs = torch.tensor([[math.log(weight)] for weight in weights], dtype=by_view.dtype)
+    smooth = torch.logsumexp(VIEW_SHARPNESS * by_view + logs, 0) - math.log(sum(weights))
     return smooth / VIEW_SHARPNESS
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
@@ -21,7 +22,7 @@ from skae._data.types import FloatArray, MatrixLike
 from skae._estimators.base import BaseAutoencoder
 from skae._estimators.fitting import Prepared
 from skae._estimators.parameters import Autos
-from skae._model.model import Batch, Coded, Model
+from skae._model.model import Batch, Coded, Known, Model
 from skae._networks.factory import Spec
 from skae._runtime.communicator import largest
 from skae._runtime.randomness import SCORE_STREAM
@@ -231,18 +232,10 @@ class CalibratedDetector(BaseAutoencoder):
 
     def _map(self, rows: Any, function: Callable[[Coded], torch.Tensor]) -> Any:
         """Apply a function to what the members make of rows, each that has not seen a row."""
-
-        span, is_image = Span(), self._input.image_shape is not None
-
-        def of_batch(batch: Batch) -> torch.Tensor:
-            known = None if self._seen is None else self._seen.among(batch)
-            coded = self._model.coded(batch, known)
-            if is_image:
-                span.add(batch.part, coded)
-            return function(coded)
-
-        results = self._model.map(rows, of_batch)
-        if is_image and self._span is not None:
+        among = None if self._seen is None else self._seen.among
+        span = None if self._input.image_shape is None else Span()
+        results = self._model.map(rows, _OfMembers(function, self._model, among, span))
+        if span is not None and self._span is not None:
             _warn_of_other_units(span.width, self._span)
         return results
 
@@ -295,6 +288,22 @@ class CalibratedDetector(BaseAutoencoder):
             # None of all rows is flagged.
             farthest = largest(communicator_of(X), [-self._score_samples(local(X)).min()])
             self.offset_ = min(self.offset_, just_below(-float(farthest[0])))
+
+
+@dataclass(frozen=True)
+class _OfMembers:
+    """A function of what the members of a model make of a batch; equal to others of equal parts."""
+
+    function: Callable[[Coded], torch.Tensor]
+    model: Model
+    among: Callable[[Batch], Known | None] | None
+    span: Span | None
+
+    def __call__(self, batch: Batch) -> torch.Tensor:
+        coded = self.model.coded(batch, None if self.among is None else self.among(batch))
+        if self.span is not None:
+            self.span.add(batch.part, coded)
+        return self.function(coded)
 
 
 def _labels_of(y: Any) -> np.ndarray | None:

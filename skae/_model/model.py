@@ -1,7 +1,7 @@
 """Predictions: batches of rows through a fitted network, under a memory bound."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -16,15 +16,20 @@ from skae._data.columns import cast
 from skae._data.convert import dense_chunks
 from skae._data.loaded import scaled_bounds, within
 from skae._data.scale import AffineScaler, Scaler
+from skae._networks.dense import DenseNetwork
 from skae._networks.factory import Network, arrays_of, restore
-from skae._runtime.device import computing, device_or_cpu, taking_turns
+from skae._runtime.device import computing, device_or_cpu
 from skae._runtime.threads import Pace
 from skae._runtime.tuning import EXCESS_UNIT
+from skae._runtime.turns import Turns
 from skae._training.losses import Loss, LossKind, loss_of
 
 # Products of one or a few rows take other kernels, with other rounding. Filled up
 # to whole blocks, a row's result has the same bits in any batch.
 ROW_BLOCK = 16
+
+# Few rows, of one caller or several: a pass of a whole block takes as long as that of one row.
+TURNS = Turns(ROW_BLOCK)
 
 # Scaled values are cut off here: no layer, and no square, makes infinity of so much.
 FARTHEST = 1e15
@@ -111,22 +116,34 @@ class Model:
 
     def encode(self, X: Any, out: Any = None) -> Any:
         """Latents (n, n_components)."""
-        return self.map(X, lambda batch: self.codes_of(batch)[0], out=out)
+        return self.map(X, self._first_codes, out=out)
 
     def reconstruct(self, X: Any, out: Any = None) -> Any:
         """Reconstructed rows in the units of the training data."""
-        return self.map(X, lambda batch: self.coded(batch).rows[0], unscaled=True, out=out)
+        return self.map(X, self._first_rows, unscaled=True, out=out)
 
     def decode(self, Z: np.ndarray) -> np.ndarray:
         """Rows, in the units of the training data, of latents."""
-        return self.map(Z, lambda batch: self.rows_of(batch.values)[0], scaled=False, unscaled=True)
+        return self.map(Z, self._rows_of_latents, scaled=False, unscaled=True)
 
     def losses(self, X: Any) -> np.ndarray:
         """Mean loss over the observed features of each row and the members, (n,), float64.
 
         NaN where nothing was observed.
         """
-        return self.map(X, lambda batch: self.coded(batch).losses).astype(np.float64)
+        return self.map(X, self._losses).astype(np.float64)
+
+    def _first_codes(self, batch: Batch) -> Tensor:
+        return self.codes_of(batch)[0]
+
+    def _first_rows(self, batch: Batch) -> Tensor:
+        return self.coded(batch).rows[0]
+
+    def _rows_of_latents(self, batch: Batch) -> Tensor:
+        return self.rows_of(batch.values)[0]
+
+    def _losses(self, batch: Batch) -> Tensor:
+        return self.coded(batch).losses
 
     def coded(self, batch: Batch, known: "Known | None" = None) -> "Coded":
         """What the network makes of a batch, in which some rows are known."""
@@ -148,7 +165,10 @@ class Model:
         """
         if self._reach is None:
             return batch.values
-        excess = batch.values - batch.values.clamp(*self._reach)
+        within_reach = batch.values.clamp(*self._reach)
+        if not torch.compiler.is_exporting() and torch.equal(within_reach, batch.values):
+            return batch.values
+        excess = batch.values - within_reach
         softened = EXCESS_UNIT * (excess.abs() / EXCESS_UNIT).log1p()
         return batch.values - excess + excess.sign() * softened
 
@@ -198,10 +218,37 @@ class Model:
         """Apply ``function`` to batches of rows; the results, one after another.
 
         They are written into ``out``, an array of as many numbers a row. Rows are scaled
-        before if ``scaled``, results are scaled back if ``unscaled``.
+        before if ``scaled``, results are scaled back if ``unscaled``. Few rows may be computed
+        together with those of other threads whose functions are equal.
         """
-        turns = taking_turns() if X.shape[0] <= ROW_BLOCK else nullcontext()
-        with turns, self.computing(X) as pace:
+        mapped = partial(self._mapped, function, scaled, unscaled)
+        if X.shape[0] > ROW_BLOCK:
+            return mapped(X, out)
+        kind = None
+        if out is None and isinstance(X, np.ndarray) and self._is_by_row:
+            kind = self, function, scaled, unscaled, X.dtype
+        return TURNS.compute(partial(mapped, out=out), X, kind)
+
+    @property
+    def _is_by_row(self) -> bool:
+        """Whether no row's result depends on the others, not even by the caller's own code."""
+        own = self.loss if isinstance(self.loss, tuple) else (self.loss,)
+        return (
+            isinstance(self.network, DenseNetwork)
+            and self.network.device.type == "cpu"
+            and isinstance(self.scaler, AffineScaler)
+            and not any(map(callable, own))
+        )
+
+    def _mapped(
+        self,
+        function: Callable[[Batch], Tensor],
+        scaled: bool,
+        unscaled: bool,
+        X: Any,
+        out: Any = None,
+    ) -> Any:
+        with self.computing(X) as pace:
             for batch in self.batches(X, scaled):
                 result = function(batch).cpu().numpy()
                 if unscaled:
@@ -395,9 +442,10 @@ class Coded:
         if self._known is None:
             return parts.mean(0)
         trained = self._known.trained
-        weights = (~trained | trained.all(0)).to(parts.device, parts.dtype)
-        weights = (weights / weights.sum(0)).view(*weights.shape, *(1,) * (parts.ndim - 2))
-        return (parts * weights).sum(0)
+        judge = (~trained | trained.all(0)).to(parts.device, parts.dtype)
+        judge = judge.view(*judge.shape, *(1,) * (parts.ndim - 2))
+        # Divided last, as a mean is: so a new row's result does not depend on known ones beside it.
+        return (parts * judge).sum(0) / judge.sum(0)
 
 
 def _finite_float64(values: Tensor) -> Tensor:

@@ -2,8 +2,6 @@
 
 import ctypes
 import os
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -25,14 +23,6 @@ _EXACT_ROWS = 256
 # glibc's malloc maps new memory for every large block, until a block of at most 32 MB has been
 # freed. From then on it keeps up to twice that size for the next blocks.
 _MALLOC_KEEPS = 1 << 23
-
-# Whether Python runs one thread at a time.
-_TAKES_TURNS = getattr(sys, "_is_gil_enabled", lambda: True)()
-
-# Seconds that a thread waits for its turn, at most.
-_PATIENCE = 1.0
-
-_turn = threading.RLock()
 
 _DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}
 
@@ -201,23 +191,6 @@ def sparing() -> Iterator[None]:
 
 
 @contextmanager
-def taking_turns() -> Iterator[None]:
-    """Compute a few rows while other threads that would do the same wait.
-
-    torch lets another thread run Python in each of its operations. Threads of a server that each
-    compute a row would change places a hundred times a row, at a quarter of their speed. A turn
-    that does not come soon is not waited for, so that nothing can hang.
-    """
-    turn = _turn
-    taken = _TAKES_TURNS and turn.acquire(timeout=_PATIENCE)
-    try:
-        yield
-    finally:
-        if taken:
-            turn.release()
-
-
-@contextmanager
 def _neutral(kind: str) -> Iterator[None]:
     """Neither autocast nor inference mode, which are hardly ever on, and slow to switch off."""
     if not (torch.is_inference_mode_enabled() or torch.is_autocast_enabled(kind)):
@@ -275,9 +248,7 @@ def _own_setting() -> Callable[[int], object]:
 
 def _single_thread_after_fork() -> None:
     """Threads do not survive a fork; waiting for OpenMP's would hang the child."""
-    global _turn
     torch.set_num_threads(1)
-    _turn = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -8,8 +8,7 @@ import torch
 
 from skae import AutoencoderAnomalyDetector, AutoencoderTransformer
 from skae._networks.principal import principal_axes
-from skae._runtime import device
-from skae._runtime.device import computing, sparing, taking_turns
+from skae._runtime.device import computing, sparing
 
 CPU = torch.device("cpu")
 
@@ -101,44 +100,6 @@ def test_axes_of_many_rows_do_not_depend_on_two_threads():
         torch.set_num_threads(threads)
         found.append(principal_axes(rows.clone(), None, 20, 0))
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
-
-
-def test_threads_that_compute_a_row_take_turns():
-    inside, most = [], []
-
-    def work():
-        for _ in range(20):
-            with taking_turns(), taking_turns():
-                inside.append(1)
-                most.append(len(inside))
-                threading.Event().wait(0.0005)
-                inside.pop()
-
-    workers = [threading.Thread(target=work) for _ in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert len(most) == 80
-    assert max(most) == 1 or not device._TAKES_TURNS
-
-
-def test_nothing_hangs_on_a_turn_that_does_not_come(monkeypatch):
-    monkeypatch.setattr(device, "_PATIENCE", 0.01)
-    detector = AutoencoderAnomalyDetector(max_epochs=2, random_state=0).fit(X)
-    expected, holds, done = detector.score_samples(X[:1]), threading.Event(), threading.Event()
-
-    def hold():
-        with taking_turns():
-            holds.set()
-            done.wait()
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    holds.wait()
-    assert detector.score_samples(X[:1]) == expected
-    done.set()
-    holder.join()
 
 
 def test_between_computations_one_thread_is_left():
