@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from skae._anomaly.thresholds import median_deviation, weighted_quantile
-from skae._model.model import ROW_BLOCK
+from skae._networks.products import ROW_BLOCK, by_blocks
 
 # Distances that are in memory at once, so that they stay in the caches.
 _DISTANCES = 1 << 18
@@ -103,7 +103,7 @@ class Distances:
     def __init__(self, members: list[Member], views: list[View]):
         each = [member.references(view) for member, view in zip(members, views, strict=True)]
         most = max(references.shape[1] for references in each)
-        if most > 1 and len(each[0]) == 1:  # MKL rounds by the place of a row otherwise.
+        if len(each[0]) == 1:  # MKL rounds by the place of a row otherwise.
             most += -most % ROW_BLOCK
         # Fewer ones are filled up by copies, which are no nearer.
         each = [functional.pad(r, (0, 0, 0, most - r.shape[1]), mode="replicate") for r in each]
@@ -139,7 +139,7 @@ class Distances:
         rows = self._moved(rows)
         own = rows.square().sum(2, keepdim=True)
         # The row's own norm is added to the least of them alone.
-        squares = torch.bmm(functional.pad(rows, (0, 2), value=1.0), self._factors)
+        squares = by_blocks(functional.pad(rows, (0, 2), value=1.0), self._factors)
         if alone is not None:
             itself = squares <= self._rounding - own
             squares.masked_fill_(itself & alone[:, None], torch.inf)
@@ -155,7 +155,7 @@ class Distances:
         if self._move is None:
             return rows
         center, basis = self._move
-        return (rows - center) @ basis
+        return by_blocks(rows - center, basis)
 
     def _without_itself(self, squares: Tensor, own: Tensor) -> Tensor:
         """What squared distances gain if a row has no part in the covariance.

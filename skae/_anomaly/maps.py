@@ -37,6 +37,8 @@ def boxes(anomaly_map: np.ndarray, threshold: float) -> np.ndarray:
         raise ImportError(
             'detect needs scikit-image. Install it with: pip install "skae[image]"'
         ) from error
-    regions = regionprops(label(anomaly_map > threshold), intensity_image=anomaly_map)
+    # Not rounded to the map's float32, by which its highest pixel could be lost.
+    above = anomaly_map > np.float64(threshold)
+    regions = regionprops(label(above), intensity_image=anomaly_map)
     found = [(*region.bbox, float(region.intensity_max)) for region in regions]
     return np.array(sorted(found, key=lambda box: -box[4]), dtype=float).reshape(-1, 5)

@@ -35,6 +35,7 @@ from skae._anomaly.levels import Level
 from skae._anomaly.neighbors import Neighbors
 from skae._anomaly.thresholds import weighted_quantile
 from skae._model.model import Coded, padded
+from skae._networks.products import by_blocks
 from skae._runtime.randomness import SCORE_STREAM, generator
 from skae._runtime.tuning import (
     COVARIANCE_RIDGE,
@@ -416,4 +417,4 @@ def _table_rows(coded: Coded, directions: Tensor | None) -> Tensor:
 
 def _projected(joint: Tensor, directions: Tensor | None) -> Tensor:
     """Latents and residuals (K, n, d) in at most ``VIEW_DIMENSIONS`` columns."""
-    return joint if directions is None else joint @ directions
+    return joint if directions is None else by_blocks(joint, directions.expand(len(joint), -1, -1))

@@ -57,7 +57,8 @@ def threshold_between(outliers: np.ndarray, others: np.ndarray, usual: float) ->
 
 def just_below(score: float) -> float:
     """A threshold that this score is not below, even where it is rounded otherwise."""
-    return float(score - 1e-9 * max(1.0, abs(score)))
+    # Scores of images have the accuracy of float32.
+    return float(score - 1e-6 * max(1.0, abs(score)))
 
 
 class HeldOut(NamedTuple):

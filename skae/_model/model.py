@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from skae._data.categories import categories_of, first_units, n_columns_of, sizes_of
 from skae._data.columns import cast
@@ -18,15 +17,12 @@ from skae._data.loaded import scaled_bounds, within
 from skae._data.scale import AffineScaler, Scaler
 from skae._networks.dense import DenseNetwork
 from skae._networks.factory import Network, arrays_of, restore
+from skae._networks.products import ROW_BLOCK, padded
 from skae._runtime.device import computing, device_or_cpu
 from skae._runtime.threads import Pace
 from skae._runtime.tuning import EXCESS_UNIT
 from skae._runtime.turns import Turns
 from skae._training.losses import Loss, LossKind, loss_of
-
-# Products of one or a few rows take other kernels, with other rounding. Filled up
-# to whole blocks, a row's result has the same bits in any batch.
-ROW_BLOCK = 16
 
 # Few rows, of one caller or several: a pass of a whole block takes as long as that of one row.
 TURNS = Turns(ROW_BLOCK)
@@ -452,8 +448,3 @@ def _finite_float64(values: Tensor) -> Tensor:
     # What overflows is far out, not undefined.
     return values.cpu().double().nan_to_num_(_FAR, _FAR, -_FAR)
 
-
-def padded(values: Tensor) -> Tensor:
-    """Rows of zeros added, up to a whole number of blocks; not in a graph for any number."""
-    missing = 0 if torch.compiler.is_exporting() else -values.shape[-2] % ROW_BLOCK
-    return functional.pad(values, (0, 0, 0, missing)) if missing else values

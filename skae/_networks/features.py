@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from skae._networks.dense import DenseSpec
 from skae._networks.fronted import FrontedNetwork
+from skae._networks.products import padded
 from skae._runtime.tuning import COLUMN_PIECES, FEATURES_VARIANCE
 
 # Cuts are found in so many coordinates at most, about; columns of wider rows have fewer pieces.
@@ -213,7 +214,7 @@ class FeaturesNetwork(FrontedNetwork):
 
     def fit_gain(self, rows: Tensor, weights: Tensor | None) -> None:
         """Let hidden units of scaled rows have the other half of the variance, in equal parts."""
-        hidden = self.dense.encode(self.front(rows))[0]
+        hidden = self.dense.encode(padded(self.front(rows)))[0, : len(rows)]
         _, variance = moments_of(hidden, weights)
         share = FEATURES_VARIANCE / 2 / self.spec.n_latents
         self.gain.copy_((share / torch.where(variance > 0, variance, 1.0)).sqrt())

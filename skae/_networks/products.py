@@ -29,6 +29,9 @@ _PREDICTION_ROWS = 1024
 # Outputs that kernels compute at once, in any of the dtypes.
 _KERNEL_OUTPUTS = 16
 
+# Predictions take rows in blocks of so many: with fewer, libraries choose other kernels.
+ROW_BLOCK = 16
+
 
 def _onednn_linear() -> Any:
     try:
@@ -106,8 +109,8 @@ class RowProduct:
     """``x @ weight.T + bias``, for predictions: a row's result does not depend on the batch.
 
     The library is the same for any number of rows. MKL rounds by the place of a row, unless
-    outputs fill its kernels and, in float64, inputs are even in number; copies of the weights
-    that do are made once.
+    outputs fill its kernels, there are two inputs at least and, in float64, an even number;
+    copies of the weights that do are made once.
 
     Parameters
     ----------
@@ -119,8 +122,10 @@ class RowProduct:
         self._n_outputs = weight.shape[1]
         self._is_large = _is_large(weight, self._n_outputs, _PREDICTION_ROWS)
         missing = 0 if self._is_large else -self._n_outputs % _KERNEL_OUTPUTS
-        is_double = weight.dtype == torch.float64 and not self._is_large
-        self._odd = weight.shape[2] % 2 if is_double else 0
+        n_inputs = weight.shape[2]
+        self._odd = n_inputs % 2 if weight.dtype == torch.float64 else int(n_inputs == 1)
+        if self._is_large:
+            self._odd = 0
         if missing or self._odd:
             bias = functional.pad(bias, (0, missing))
             weight = functional.pad(weight, (0, self._odd, 0, missing))
@@ -134,8 +139,37 @@ class RowProduct:
             return out
         if self._odd:
             x = functional.pad(x, (0, self._odd))
-        product = torch.baddbmm(self._bias, x, self._weight.mT)
-        return product[..., : self._n_outputs].contiguous()
+        return by_blocks(x, self._weight.mT, self._bias)[..., : self._n_outputs].contiguous()
+
+
+def padded(rows: Tensor) -> Tensor:
+    """Rows of zeros added, up to a whole number of blocks; not in a graph for any number.
+
+    So a row's result has the same bits in any batch.
+    """
+    missing = 0 if torch.compiler.is_exporting() else -rows.shape[-2] % ROW_BLOCK
+    return functional.pad(rows, (0, 0, 0, missing)) if missing else rows
+
+
+def by_blocks(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x @ weight + bias`` for (K, n, in), (K, in, out) and (K, 1, out), block by block.
+
+    In float64, MKL chooses kernels, and so last bits, by the number of rows on some processors. So
+    each product is of one block, whatever the number.
+    """
+    n_members, n_rows, _ = x.shape
+    whole = n_rows > ROW_BLOCK and n_rows % ROW_BLOCK == 0
+    if x.dtype != torch.float64 or not whole or torch.compiler.is_exporting():
+        return torch.bmm(x, weight) if bias is None else torch.baddbmm(bias, x, weight)
+    out = x.new_empty(n_members, n_rows, weight.shape[2])
+    for k in range(n_members):
+        blocks, into = (rows[k].view(-1, ROW_BLOCK, rows.shape[2]) for rows in (x, out))
+        factor = weight[k].expand(len(blocks), -1, -1)
+        if bias is None:
+            torch.bmm(blocks, factor, out=into)
+        else:
+            torch.baddbmm(bias[k], blocks, factor, out=into)
+    return out
 
 
 def add_product(x: Tensor, weight: Tensor, out: Tensor) -> Operation:

@@ -203,9 +203,10 @@ def _neutral(kind: str) -> Iterator[None]:
 @contextmanager
 def _threads(inside: int, outside: int, work: Work | None) -> Iterator[Pace]:
     """Use ``inside`` threads in operations that this thread calls, or fewer for some work."""
-    set_own = _own_setting()
+    set_own, set_mkl = _own_settings()
     if inside != outside:
         set_own(inside)
+    before = set_mkl(1)
     if work is None or set_own is torch.set_num_threads:
         pace = Pace(inside)
     else:
@@ -219,31 +220,30 @@ def _threads(inside: int, outside: int, work: Work | None) -> Iterator[Pace]:
             torch.set_num_threads(spared or outside)
         if pace.threads != outside:
             set_own(outside)
+        set_mkl(before)
 
 
 @cache
-def _own_setting() -> Callable[[int], object]:
-    """Sets the number of threads for the calling thread alone.
+def _own_settings() -> tuple[Callable[[int], object], Callable[[int], int]]:
+    """What sets the number of threads for the calling thread alone, and MKL's, whose last it gives.
 
     ``torch.set_num_threads`` also sets what threads that are born meanwhile keep for good. So
     this asks the libraries below, OpenMP and MKL, in which the setting is the thread's own.
+
+    MKL is always asked for one thread: it parts long sums among threads, so that the bits of its
+    products would depend on their number. What is large enough for several is multiplied by
+    oneDNN, whose bits do not (``_networks/products.py``).
     """
     try:
         folder = Path(torch.__file__).parent / "lib"
         library = ctypes.CDLL(str(next(folder.glob("libtorch_cpu.*"))))
         set_openmp, most = library.omp_set_num_threads, library.omp_get_max_threads
     except (StopIteration, OSError, AttributeError):
-        return torch.set_num_threads
+        return torch.set_num_threads, lambda count: 0
+    set_mkl = getattr(library, "MKL_Set_Num_Threads_Local", lambda count: 0)
     if most() != torch.get_num_threads():  # It is not the OpenMP that torch asks.
-        return torch.set_num_threads
-    set_mkl = getattr(library, "MKL_Set_Num_Threads_Local", None)
-
-    def set_own(count: int) -> None:
-        set_openmp(count)
-        if set_mkl is not None:
-            set_mkl(1 if count == 1 else 0)  # Zero: as the process has it.
-
-    return set_own
+        return torch.set_num_threads, set_mkl
+    return set_openmp, set_mkl
 
 
 def _single_thread_after_fork() -> None:

@@ -53,7 +53,9 @@ def _jobs():
     other = load_rows(
         StandardScaler().fit_transform(X[::-1] ** 2), None, SCALER, torch.float64, CPU, False
     )
-    return [_job(2), _job(3, seed=5, rate=0.1), _job(1, rows=other), _job(2, rate=1e200)]
+    pairs = [(2, 0, None, 0.3), (3, 5, None, 1.0), (1, 0, other, 0.3), (2, 0, None, 1e200)]
+    # Not Adam, which blows up the rounding of gradients that are zero.
+    return [_job(*pair, optimizer="sgd") for pair in pairs]
 
 
 def test_each_job_of_a_stack_ends_as_it_does_alone():
