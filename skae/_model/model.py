@@ -447,4 +447,3 @@ class Coded:
 def _finite_float64(values: Tensor) -> Tensor:
     # What overflows is far out, not undefined.
     return values.cpu().double().nan_to_num_(_FAR, _FAR, -_FAR)
-
