@@ -34,8 +34,8 @@ from skae._anomaly.draws import draw, random_order
 from skae._anomaly.levels import Level
 from skae._anomaly.neighbors import Neighbors
 from skae._anomaly.thresholds import weighted_quantile
-from skae._model.model import Coded, padded
-from skae._networks.products import by_blocks
+from skae._model.model import Coded
+from skae._networks.products import by_blocks, padded
 from skae._runtime.randomness import SCORE_STREAM, generator
 from skae._runtime.tuning import (
     COVARIANCE_RIDGE,

@@ -58,7 +58,7 @@ def threshold_between(outliers: np.ndarray, others: np.ndarray, usual: float) ->
 def just_below(score: float) -> float:
     """A threshold that this score is not below, even where it is rounded otherwise."""
     # Scores of images have the accuracy of float32.
-    return float(score - max(1e-9, 1e-6 * abs(score)))
+    return float(score - max(1e-9, 5e-7 * abs(score)))
 
 
 class HeldOut(NamedTuple):
