@@ -6,8 +6,8 @@ import numpy as np
 from torch import Tensor
 
 from skae._model.model import Batch, Coded, Model
-from skae._networks.products import padded
 from skae._networks.latents import divergence, drawn
+from skae._networks.products import padded
 from skae._runtime.randomness import spread_normal
 
 
