@@ -54,8 +54,8 @@ class PcaReconstruction:
 class Neighbors:
     """Distance to the fifth nearest row, PyOD's KNN; or another figure of the five distances.
 
-    Their mean is what DTE-NP (Livernoche et al., "On diffusion modeling for anomaly detection", ICLR
-    2024) amounts to.
+    Their mean is what DTE-NP amounts to (Livernoche et al., "On diffusion modeling for anomaly
+    detection", ICLR 2024).
     """
 
     def __init__(self, figure=lambda distances: distances[:, -1]):
