@@ -1,19 +1,19 @@
 """Fits on a cluster: what they cost, how they scale, and how much memory they take.
 
     python examples/benchmarks/distributed.py overhead
-    python examples/benchmarks/distributed.py steps
-    python examples/benchmarks/distributed.py model --latency 50e-6 --bandwidth 1.25e9
+    python examples/benchmarks/distributed.py steps --latency 50e-6 --bandwidth 1.25e9
     python examples/benchmarks/distributed.py rows --millions 20 --epochs 1 --workers 4
     python examples/benchmarks/distributed.py scores --millions 50
+    python examples/benchmarks/distributed.py scores --millions 1 --estimator \
+        AutoencoderAnomalyDetector
 
 All of it is on this machine, on worker processes of one thread: with more workers than cores they
 take turns, which the model of a step counts in.
 
 - ``overhead`` is the time of a small fit on 2 and 4 workers.
-- ``steps`` measures steps and all-reduces on 1, 2 and 4 workers, and says what the model makes of
-  the measurements on one worker (the step) and two (the all-reduce).
-- ``model`` predicts clusters of 8, 64 and 1,024 workers from the same measurements and from a
-  network's latency (seconds) and bandwidth (bytes per second).
+- ``steps`` measures steps and all-reduces on 1, 2 and 4 workers, says what the model makes of the
+  measurements on one worker (the step) and two (the all-reduce), and predicts clusters of 8, 64 and
+  1,024 workers from these and a network's latency (seconds) and bandwidth (bytes per second).
 - ``rows`` fits rows that are more than the workers' memory, which Dask makes when they are asked
   for; ``scores`` scores such rows. Memory is the whole process, with Python and torch in it.
 
@@ -40,10 +40,11 @@ import torch
 sys.path = [path for path in sys.path if Path(path).resolve() != Path(__file__).resolve().parent]
 
 import dask.array as da  # noqa: E402
+from dask.delayed import delayed  # noqa: E402
 from distributed import Client, LocalCluster, wait  # noqa: E402
 
 import skae.dask  # noqa: E402
-from skae._distributed.gloo import Seat, joined  # noqa: E402
+from skae._distributed.gloo import SHORT, Seat, joined  # noqa: E402
 from skae._distributed.rank import found_by_others  # noqa: E402
 
 SEED = {"random_state": 0}
@@ -53,7 +54,8 @@ NETWORKS = {
     "medium": (128, (256, 128), 32),
     "large": (784, (512,), 64),
 }
-BATCHES = (512, 4096)
+BATCHES = (256, 2048)
+EPOCH_STEPS = 8
 N_FEATURES, BLOCK_ROWS = 32, 100_000
 
 
@@ -71,18 +73,22 @@ def seconds(action: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def on(client: Client, addresses: list[str], rows: np.ndarray) -> da.Array:
+def random_rows(seed: int, shape: tuple[int, int]) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+
+
+def on(client: Client, addresses: list[str], n_rows: int, n_features: int) -> da.Array:
     """Rows in the memory of these workers, in one partition each."""
-    blocks = []
-    for address, part in zip(addresses, np.array_split(rows, len(addresses)), strict=True):
-        own = da.from_array(part, chunks=part.shape)
-        blocks.append(client.persist(own, workers=[address]))
+    shape, blocks = (n_rows // len(addresses), n_features), []
+    for number, address in enumerate(addresses):
+        rows = da.from_delayed(delayed(random_rows)(number, shape), shape, np.float32)
+        blocks.append(client.persist(rows, workers=[address]))
     wait(blocks)
     return da.concatenate(blocks)
 
 
 def overhead() -> None:
-    rows = np.random.default_rng(0).normal(size=(2000, 8))
+    rows = random_rows(0, (2000, 8))
     autoencoder = skae.AutoencoderTransformer(n_components=2, max_epochs=1, **SEED).fit(rows)
     alone = np.median([seconds(lambda: autoencoder.fit(rows)) for _ in range(5)])
     print("| workers | fit of 2,000 rows, one epoch, ms: median | slowest of 20 |")
@@ -90,7 +96,7 @@ def overhead() -> None:
     print(f"| none: the plain estimator | {1000 * alone:.0f} | |", flush=True)
     for n in (2, 4):
         with workers(n) as client:
-            X = on(client, sorted(client.nthreads()), rows)
+            X = on(client, sorted(client.nthreads()), *rows.shape)
             distributed = skae.dask.AutoencoderTransformer(n_components=2, max_epochs=1, **SEED)
             times = [seconds(partial(distributed.fit, X)) for _ in range(22)][2:]
         print(f"| {n} | {1000 * np.median(times):.0f} | {1000 * max(times):.0f} |", flush=True)
@@ -105,8 +111,7 @@ def n_parameters(network: str) -> int:
 def step_seconds(client: Client, addresses: list[str], network: str, batch: int) -> float:
     """Of one step of a fit, without what a fit costs beside its steps."""
     n_features, hidden, n_latents = NETWORKS[network]
-    rows = np.random.default_rng(0).normal(size=(4 * batch, n_features)).astype(np.float32)
-    X = on(client, addresses, rows)
+    X = on(client, addresses, EPOCH_STEPS * batch, n_features)
 
     def fit(n_epochs: int) -> float:
         settings = {"hidden_layer_sizes": hidden, "batch_size": batch, "init": "random", **SEED}
@@ -116,11 +121,11 @@ def step_seconds(client: Client, addresses: list[str], network: str, batch: int)
         return seconds(lambda: estimator.fit(X))
 
     fit(1)
-    few = min(fit(1) for _ in range(2))
-    n_epochs = 2
-    while (more := fit(1 + n_epochs) - few) < 1.0:
-        n_epochs *= 2 if more > 0.5 else 4
-    return more / (4 * n_epochs)
+    few, n_epochs = min(fit(1) for _ in range(3)), 1
+    while (more := fit(1 + n_epochs) - few) < 0.4:
+        n_epochs *= 2 if more > 0.1 else 4
+    more = min(more, fit(1 + n_epochs) - few)
+    return more / (EPOCH_STEPS * n_epochs)
 
 
 def reduce_seconds(fit: str, names: tuple[str, ...], rank: int, sizes: list[int]) -> list[float]:
@@ -148,95 +153,108 @@ def reduces(client: Client, addresses: list[str]) -> dict[str, float]:
     return dict(zip(NETWORKS, np.median(client.gather(tasks), 0), strict=True))
 
 
-def ring(size: int, n: int, latency: float, bandwidth: float) -> float:
-    """Seconds of an all-reduce round a ring: 2 (n - 1) messages, each of an n-th of the vector."""
-    return 2 * (n - 1) * (latency + 4 * size / n / bandwidth)
-
-
-def fitted_ring(found: dict[str, float]) -> tuple[float, float]:
-    """Latency and bandwidth between two workers, from all-reduces of vectors of several sizes."""
-    sizes = np.array([n_parameters(network) for network in found])
-    terms = (
-        np.stack([np.full(len(sizes), 2.0), 4.0 * sizes], 1) / np.array([*found.values()])[:, None]
-    )
-    latency, slowness = np.linalg.lstsq(terms, np.ones(len(sizes)))[0]
-    return max(latency, 1e-6), 1 / slowness
+def reduce_model(size: int, n: int, latency: float, bandwidth: float) -> float:
+    """Seconds of an all-reduce of ``size`` numbers: messages round a ring, one after another."""
+    n_bytes = 4 * size
+    if n == 2 or n_bytes <= SHORT:
+        return (n - 1) * (latency + n_bytes / bandwidth)
+    return 2 * (n - 1) * (latency + n_bytes / n / bandwidth)
 
 
 class Steps:
-    """Measured steps of one worker and all-reduces, and what follows for more workers."""
+    """Measured steps and all-reduces, and what those of one and two workers say about more."""
 
-    def __init__(self, client: Client):
-        self.all = sorted(client.nthreads())
-        self.alone = {
-            (network, share): step_seconds(client, self.all[:1], network, share)
+    def __init__(self, n_rounds: int):
+        with workers(4) as client:
+            found = [self._round(client) for _ in range(n_rounds)]
+        self.steps, self.reduces = (
+            {key: float(np.median([one[key] for one in every])) for key in every[0]}
+            for every in zip(*found, strict=True)
+        )
+        # Latency and bandwidth between two workers, by relative least squares.
+        times = np.array([self.reduces[network, 2] for network in NETWORKS])
+        terms = [[1.0, 4.0 * n_parameters(network)] for network in NETWORKS]
+        latency, slowness = np.linalg.lstsq(terms / times[:, None], np.ones(len(times)))[0]
+        self.latency, self.bandwidth = max(latency, 1e-6), 1 / slowness
+
+    @staticmethod
+    def _round(client: Client) -> tuple[dict, dict]:
+        """Steps by network, batch and number of workers; all-reduces by network and number."""
+        workers = sorted(client.nthreads())
+        shares = {(batch // n, 1) for batch in BATCHES for n in (1, 2, 4)}
+        both = sorted(shares | {(batch, n) for batch in BATCHES for n in (2, 4)})
+        steps = {
+            (network, batch, n): step_seconds(client, workers[:n], network, batch)
             for network in NETWORKS
-            for share in sorted({batch // n for batch in BATCHES for n in (1, 2, 4)})
+            for batch, n in both
         }
-        self.reduces = {n: reduces(client, self.all[:n]) for n in (2, 4)}
-        self.latency, self.bandwidth = fitted_ring(self.reduces[2])
+        found = {n: reduces(client, workers[:n]) for n in (2, 4)}
+        return steps, {(network, n): found[n][network] for network in NETWORKS for n in found}
 
     def of_rows(self, network: str, n_rows: float) -> float:
         """A step on one worker: measured between the sizes measured, else in proportion."""
-        shares = sorted(share for name, share in self.alone if name == network)
-        times = [self.alone[network, share] for share in shares]
+        shares = sorted(rows for name, rows, n in self.steps if (name, n) == (network, 1))
+        times = [self.steps[network, share, 1] for share in shares]
         if n_rows > shares[-1]:
             return times[-1] * n_rows / shares[-1]
         return float(np.interp(n_rows, shares, times))
 
     def here(self, network: str, batch: int, n: int) -> float:
         """What the model says of n workers of this machine, which take turns at its cores."""
-        turns = max(1.0, n / len(os.sched_getaffinity(0)))
-        reduced = ring(n_parameters(network), n, self.latency, self.bandwidth)
-        return turns * (self.of_rows(network, batch / n) + reduced)
+        return turns(n) * (self.of_rows(network, batch / n) + self.reduce_here(network, n))
+
+    def reduce_here(self, network: str, n: int) -> float:
+        return reduce_model(n_parameters(network), n, self.latency, self.bandwidth)
 
 
-def steps() -> None:
-    with workers(4) as client:
-        found = Steps(client)
-        latency, bandwidth = 1e6 * found.latency, found.bandwidth / 1e9
-        print(f"Two workers: {latency:.0f} us, {bandwidth:.2f} GB/s a message\n")
-        print("| network | parameters | all-reduce, ms: 2 workers | 4 workers | model of 4 |")
-        print("|---|--:|--:|--:|--:|")
-        for network in NETWORKS:
-            size = n_parameters(network)
-            turns = max(1.0, 4 / len(os.sched_getaffinity(0)))
-            model = turns * ring(size, 4, found.latency, found.bandwidth)
-            cells = [found.reduces[2][network], found.reduces[4][network], model]
-            numbers = " | ".join(f"{1000 * cell:.2f}" for cell in cells)
-            print(f"| {network} | {size:,} | {numbers} |")
-        print("\n| network | batch | step, ms: 1 worker | 2 workers | model | 4 workers | model |")
-        print("|---|--:|--:|--:|--:|--:|--:|", flush=True)
-        for network in NETWORKS:
-            for batch in BATCHES:
-                cells = [found.alone[network, batch]]
-                for n in (2, 4):
-                    cells.append(step_seconds(client, found.all[:n], network, batch))
-                    cells.append(found.here(network, batch, n))
-                numbers = " | ".join(f"{1000 * cell:.2f}" for cell in cells)
-                print(f"| {network} | {batch:,} | {numbers} |", flush=True)
+def turns(n: int) -> float:
+    """How often n workers share a core of this machine."""
+    return max(1.0, n / len(os.sched_getaffinity(0)))
 
 
-def model(latency: float, bandwidth: float) -> None:
+def steps(n_rounds: int, latency: float, bandwidth: float) -> None:
+    found = Steps(n_rounds)
+    here = f"{1e6 * found.latency:.0f} us, {found.bandwidth / 1e9:.2f} GB/s"
+    print(f"Medians of {n_rounds} rounds. A message between two workers here: {here}.\n")
+    print("| network | parameters | all-reduce, ms: 2 workers | 4 workers | model of 4 |")
+    print("|---|--:|--:|--:|--:|")
+    for network in NETWORKS:
+        cells = [found.reduces[network, n] for n in (2, 4)]
+        cells.append(turns(4) * found.reduce_here(network, 4))
+        print(f"| {network} | {n_parameters(network):,} | {milliseconds(cells)} |")
+    print("\n| network | batch | step, ms: 1 worker | 2 workers | model | 4 workers | model |")
+    print("|---|--:|--:|--:|--:|--:|--:|")
+    for network in NETWORKS:
+        for batch in BATCHES:
+            cells = [found.steps[network, batch, 1]]
+            for n in (2, 4):
+                cells += [found.steps[network, batch, n], found.here(network, batch, n)]
+            print(f"| {network} | {batch:,} | {milliseconds(cells)} |")
+    predictions(found, latency, bandwidth)
+
+
+def milliseconds(cells: list[float]) -> str:
+    return " | ".join(f"{1000 * cell:.2f}" for cell in cells)
+
+
+def predictions(found: Steps, latency: float, bandwidth: float) -> None:
     """Strong scaling: the batch stays; weak: each worker has as many rows of a batch."""
-    with workers(4) as client:
-        found = Steps(client)
-    print(f"A network of {1e6 * latency:.0f} us and {bandwidth / 1e9:.2f} GB/s.\n")
+    print(f"\nA network of {1e6 * latency:.0f} us and {bandwidth / 1e9:.2f} GB/s:\n")
     print("| network | batch | scaling | rows/s: 1 worker | 8 | 64 | 1,024 |")
     print("|---|--:|---|--:|--:|--:|--:|")
     for network in NETWORKS:
-        size = n_parameters(network)
         for batch in BATCHES:
             for scaling in ("strong", "weak"):
                 rates = []
                 for n in (1, 8, 64, 1024):
                     share = batch if scaling == "weak" else batch / n
-                    time_of_step = found.of_rows(network, share) + ring(size, n, latency, bandwidth)
-                    rates.append(share * n / time_of_step)
+                    step = found.of_rows(network, share)
+                    if n > 1:
+                        step += reduce_model(n_parameters(network), n, latency, bandwidth)
+                    rates.append(share * n / step)
                 gains = [f"{rate:,.0f} ({rate / rates[0]:.1f}x)" for rate in rates[1:]]
-                print(
-                    f"| {network} | {batch:,} | {scaling} | {rates[0]:,.0f} | {' | '.join(gains)} |"
-                )
+                first = f"| {network} | {batch:,} | {scaling} | {rates[0]:,.0f} |"
+                print(f"{first} {' | '.join(gains)} |")
 
 
 def block(block_id: tuple[int, ...]) -> np.ndarray:
@@ -303,39 +321,39 @@ def rows(millions: float, n_epochs: int, n_workers: int) -> None:
         )
 
 
-def scores(millions: float, n_workers: int) -> None:
+def scores(millions: float, n_workers: int, name: str) -> None:
     X = lazy_rows(millions)
-    detector = skae.AutoencoderAnomalyDetector(**SEED).fit(block((0,))[:5000])
+    plain = getattr(skae, name)(**SEED).fit(block((0,))[:5000])
     with workers(n_workers, "1GB") as client, Peaks(client) as peaks:
-        print("| rows | memory of the rows | workers | scores, s | rows/s | peak memory of each |")
-        print("|--:|--:|--:|--:|--:|--:|")
-        lazy = skae.dask.wrap(detector).predict(X)
+        print("| estimator | rows | their memory | workers | s | rows/s | peak memory of each |")
+        print("|---|--:|--:|--:|--:|--:|--:|")
+        lazy = skae.dask.wrap(plain).score_samples(X)
         start = time.perf_counter()
-        n_outliers = int((lazy == -1).sum().compute())
+        mean = float(lazy.mean().compute())
         spent = time.perf_counter() - start
         line, size = peaks.line(client), f"{X.nbytes / 1e9:.2f} GB"
         print(
-            f"| {len(X):,} | {size} | {n_workers} of 1 GB | {spent:.0f} | {len(X) / spent:,.0f} "
-            f"| {line} |"
+            f"| {name} | {len(X):,} | {size} | {n_workers} of 1 GB | {spent:.0f} "
+            f"| {len(X) / spent:,.0f} | {line} |\n\nMean score: {mean:.4f}"
         )
-        print(f"\n{n_outliers:,} outliers")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["overhead", "steps", "model", "rows", "scores"])
+    parser.add_argument("what", choices=["overhead", "steps", "rows", "scores"])
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--millions", type=float, default=20.0)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--estimator", default="AutoencoderTransformer")
     parser.add_argument("--latency", type=float, default=50e-6)
     parser.add_argument("--bandwidth", type=float, default=1.25e9)
     given = parser.parse_args()
     actions = {
         "overhead": overhead,
-        "steps": steps,
-        "model": lambda: model(given.latency, given.bandwidth),
+        "steps": lambda: steps(given.rounds, given.latency, given.bandwidth),
         "rows": lambda: rows(given.millions, given.epochs, given.workers),
-        "scores": lambda: scores(given.millions, given.workers),
+        "scores": lambda: scores(given.millions, given.workers, given.estimator),
     }
     actions[given.what]()
 

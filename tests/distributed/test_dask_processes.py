@@ -316,26 +316,38 @@ def test_a_search_on_the_cluster_gives_the_bits_of_a_serial_one(pair):
     np.testing.assert_array_equal(on_cluster[2], latents)
 
 
-def test_a_process_ends_in_order_after_a_call():
-    code = """
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("length", [3, 20_000], ids=["short", "long"])
+def test_a_process_ends_in_order_after_its_calls(size, length):
+    code = f"""
 import threading
 import torch
 from skae._distributed.gloo import Seat, connect, joined, open_store
 
 store = open_store("127.0.0.1", 30)
 
-def sum_of_two(rank):
-    seat, own = Seat("one", ("a", "b"), rank, 30.0), connect("127.0.0.1", store.port, 30)
+def calls(rank):
+    seat = Seat("one", ("a", "b", "c")[:{size}], rank, 30.0)
+    own = connect("127.0.0.1", store.port, 30)
     with joined(seat, own, "127.0.0.1", lambda: True) as group:
-        values = torch.ones(3)
-        group.all_reduce(values)
-        print(values.tolist())
+        sums = torch.full(({length},), 1.0 + rank, dtype=torch.float64)
+        most, bytes = sums.clone(), torch.full(({length},), 100 * rank, dtype=torch.uint8)
+        group.all_reduce(sums)
+        group.all_reduce(most, "max")
+        group.all_reduce(bytes)
+        group.broadcast(first := torch.full((3,), float(rank)))
+        found = [sorted(set(values.tolist())) for values in (sums, most, bytes, first)]
+        print(" ".join(map(str, found)) + "\\n", end="")
 
-other = threading.Thread(target=sum_of_two, args=(1,))
-other.start()
-sum_of_two(0)
-other.join()
+others = [threading.Thread(target=calls, args=(rank,)) for rank in range(1, {size})]
+for other in others:
+    other.start()
+calls(0)
+for other in others:
+    other.join()
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (found.returncode, found.stderr) == (0, "")
-    assert found.stdout == "[2.0, 2.0, 2.0]\n" * 2
+    # Bytes wrap around.
+    line = {2: "[3.0] [2.0] [100] [0.0]\n", 3: "[6.0] [3.0] [44] [0.0]\n"}[size]
+    assert found.stdout == line * size
