@@ -84,6 +84,7 @@ def test_rounding_adds_the_error_that_its_step_promises():
     assert codec.bytes_per_row_ == pytest.approx(bits.sum() / 8, rel=0.01)
 
 
+@pytest.mark.slow
 def test_smaller_step_takes_more_bytes_for_less_error(autoencoder):
     found = []
     for step in (4.0, 2.0, 1.0):
@@ -109,6 +110,7 @@ def test_without_training_on_rounding_saves_more_bits_than_its_error_costs():
     assert weighed < 0.98 * plain
 
 
+@pytest.mark.slow
 def test_training_on_lowers_the_error_at_a_price_of_bits(autoencoder):
     step, frozen = 3.0, FrozenEstimator(autoencoder)
     before, after, again = (
@@ -387,6 +389,7 @@ def test_frozen_estimator_keeps_its_bits(autoencoder, max_epochs):
     assert same == (max_epochs == 0)
 
 
+@pytest.mark.slow
 def test_grid_search_weighs_bytes_against_errors():
     def cost(codec, X, y=None):
         data = codec.encode(X)

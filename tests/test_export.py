@@ -96,6 +96,7 @@ def _assert_agrees(estimator, rows, path, method):
     return session
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "changes"),
     [
@@ -122,6 +123,7 @@ def test_graph_computes_what_the_transformer_computes(method, changes, path):
     _assert_agrees(estimator, rows, path, method)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["reconstruct", "score_samples"])
 def test_graph_keeps_pixels_within_their_range(method, path):
     digits = load_digits().data.astype(np.float32)
@@ -136,6 +138,7 @@ def test_graph_keeps_pixels_within_their_range(method, path):
         assert found.max() <= 16.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "changes", "method"),
     [
@@ -164,6 +167,7 @@ def test_detectors_of_images_score_their_most_unusual_pixel(path):
     _assert_agrees(detector, 1.001 * images, path, "score_samples")
 
 
+@pytest.mark.slow
 def test_rows_that_hold_images_stay_rows(path):
     images = _images(6, 6).reshape(40, 36)
     estimator = AutoencoderTransformer(**SMALL, network="conv", image_shape=(6, 6)).fit(images)
@@ -179,6 +183,7 @@ def test_unet_restores_patches(path):
     _assert_agrees(denoiser, np.ascontiguousarray(images[:, :9, :8]), path, "reconstruct")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -280,6 +285,7 @@ def test_features_beyond_float32_are_refused(path):
         to_onnx(estimator, path)
 
 
+@pytest.mark.slow
 def test_network_that_cannot_be_traced_is_refused(path):
     def network(input_shape, n_components):
         return Unrolled(), nn.Linear(3, 6)
@@ -297,6 +303,7 @@ def test_missing_extra_is_named(tmp_path, monkeypatch):
         to_onnx(AutoencoderTransformer(**SMALL).fit(X), tmp_path / "model.onnx")
 
 
+@pytest.mark.slow
 def test_wrong_graph_is_refused(path, monkeypatch):
     estimator = AutoencoderTransformer(**SMALL).fit(X)
     export = torch.onnx.export

@@ -14,6 +14,8 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(0)
 
 X = (RNG.normal(size=(80, 2)) @ RNG.normal(size=(2, 5))).astype("float32")

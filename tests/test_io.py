@@ -251,6 +251,7 @@ def test_failed_save_leaves_the_old_file_and_no_litter(path, monkeypatch, fault,
     assert os.listdir(path.parent) == [path.name]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs resource limits")
 def test_save_over_quota_leaves_the_old_file(path):
     script = (

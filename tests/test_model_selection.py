@@ -96,6 +96,7 @@ def test_equals_grid_search_in_one_pass_a_fold_size(passes):
     assert search.estimator.memory is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "grid"),
     [
@@ -118,6 +119,7 @@ def test_equals_grid_search_for_other_settings(settings, grid):
     _assert_equal(*_both(_transformer(**settings), grid, return_train_score=True))
 
 
+@pytest.mark.slow
 def test_other_estimators_and_scorings():
     grid = {"n_components": [1, 2], "random_state": [0, 1]}
     detector = AutoencoderAnomalyDetector(**SETTINGS | {"n_estimators": 2})
@@ -129,6 +131,7 @@ def test_other_estimators_and_scorings():
     _assert_equal(*_both(_pipeline(), _names(grid), scoring=scoring, refit="loss"))
 
 
+@pytest.mark.slow
 def test_missing_values_weights_and_groups(passes):
     rng = np.random.default_rng(0)
     holes = np.where(rng.random(X.shape) < 0.1, np.nan, X)

@@ -37,6 +37,7 @@ def test_help_begins_with_the_class_and_its_methods(cls):
     assert "Data and other attributes" in rest or "Methods inherited" in rest
 
 
+@pytest.mark.slow
 def test_submodules_are_there_without_what_they_need():
     program = """
 import sys

@@ -51,6 +51,7 @@ def test_a_fit_on_parquet_has_the_bits_of_one_on_an_array(tmp_path):
     np.testing.assert_array_equal(found.transform(rows), expected.transform(values))
 
 
+@pytest.mark.slow
 def test_a_streamed_fit_on_parquet_learns(tmp_path, monkeypatch):
     monkeypatch.setattr(streamed, "SHUFFLE_BUFFER", 1 << 17)
     values = load_digits().data

@@ -51,6 +51,7 @@ def plain():
     ).fit(TRAIN)
 
 
+@pytest.mark.slow
 def test_small_defects_are_found_that_a_mean_drowns(detector, plain):
     assert roc_auc_score(LABELS, -detector.score_samples(ALL)) > 0.95
     assert roc_auc_score(LABELS, -plain.score_samples(ALL)) < 0.6

@@ -245,6 +245,7 @@ print(peak - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs Linux's /proc")
 def test_a_fit_holds_two_buffers_and_little_else(tmp_path):
     rows = np.lib.format.open_memmap(

@@ -74,6 +74,7 @@ def _pair(name, size, **settings):
     return _error(own, X, held_out), _error(pca, X, held_out), 1e-9 * held_out.var()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "size"), [(k, n) for k, sizes in SIZES.items() for n in sizes])
 def test_no_worse_than_pca_of_its_size_on_new_rows(name, size):
     own, pca, rounding = _pair(name, size)

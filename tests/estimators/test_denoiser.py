@@ -12,6 +12,7 @@ X = load_digits().data
 TRAIN, TEST = X[::2], X[1::2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", NOISES)
 def test_every_noise_is_learned_and_undone(noise):
     level = {"gaussian": 0.7}.get(noise, 0.3)
@@ -89,6 +90,7 @@ def test_training_rows_may_miss_cells():
     assert error < 0.7 * (np.broadcast_to(TRAIN.mean(axis=0), TRAIN.shape) - TRAIN)[missing].std()
 
 
+@pytest.mark.slow
 def test_inpaint_replaces_the_cells_under_the_mask():
     est = DenoisingAutoencoder(n_components=24, random_state=0).fit(TRAIN)
     mask = np.zeros(TEST.shape, dtype=bool)

@@ -21,6 +21,7 @@ def _rmse(a, b):
     return float(np.sqrt(np.mean((np.asarray(a) - b) ** 2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [AutoencoderTransformer, DenoisingAutoencoder])
 @pytest.mark.parametrize(
     ("level", "spread", "off"), [(0.3, 1e-9, 0.01), (0.0, 1e-3, 10.0), (0.0, 1.0, 1e6)]
@@ -76,6 +77,7 @@ def test_clean_rows_are_scaled_as_ever():
     np.testing.assert_allclose(detector._model.scaler.center, ROWS.mean(axis=0), atol=1e-12)
 
 
+@pytest.mark.slow
 def test_offsets_come_back_in_the_steps_of_the_data():
     t = RNG.uniform(0, 600, 1000)
     X = np.column_stack([1.7e9 + t, 101325 + 0.02 * t, t / 100, np.sin(t / 95)])

@@ -124,6 +124,7 @@ def test_weights_of_zero_leave_rows_out():
     assert (weighted.transform(X) == fewer.transform(X)).all()
 
 
+@pytest.mark.slow
 def test_the_graph_gives_the_same(tmp_path):
     pytest.importorskip("onnxscript")
     onnxruntime = pytest.importorskip("onnxruntime")

@@ -110,6 +110,7 @@ def test_fits_leak_no_memory_threads_or_files(n_fits):
     assert len(os.listdir("/proc/self/fd")) <= n_files
 
 
+@pytest.mark.slow
 @each_kind
 def test_fits_leave_no_reference_cycles(kind):
     clone(KINDS[kind]).fit(X)
@@ -135,6 +136,7 @@ def test_fits_leave_no_reference_cycles(kind):
     assert not leaked
 
 
+@pytest.mark.slow
 @each_kind
 def test_pickle_does_not_grow_with_the_training_set(kind):
     data = np.random.default_rng(0).normal(size=(18_000, 8))

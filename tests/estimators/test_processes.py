@@ -88,6 +88,7 @@ print("ok")
 """
 
 
+@pytest.mark.slow
 def test_import_and_fit_load_no_optional_or_heavy_module(tmp_path):
     script = tmp_path / "imports.py"
     script.write_text(IMPORT)

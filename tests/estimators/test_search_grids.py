@@ -139,6 +139,7 @@ def test_grid_over_networks_of_images():
     _assert_equal_scores(estimator, grid, IMAGES)
 
 
+@pytest.mark.slow
 def test_grid_over_several_parameters_at_once():
     grid = {
         "dropout": [0.0, 0.3],

@@ -113,6 +113,7 @@ def test_blocks_of_pixels_become_channels():
     assert torch.equal(from_channels(pairs, (2, 1)), signal)
 
 
+@pytest.mark.slow
 def test_noise_is_removed_from_longer_signals():
     settings = UNET | {"patch_size": 24, "max_epochs": 4, "learning_rate": 5e-3}
     autoencoder = DenoisingAutoencoder(noise="gaussian", noise_level=0.3, **settings).fit(ROWS)
@@ -159,6 +160,7 @@ def padded():
     return DETECTOR.fit(train), normal, bumps, lengths
 
 
+@pytest.mark.slow
 def test_the_score_does_not_follow_the_length(padded):
     detector, normal, bumps, lengths = padded
     scores = detector.score_samples(normal)

@@ -64,6 +64,7 @@ def test_glitches_in_a_stream_are_cut_off():
     assert _flagged(detector, ROWS[600:] + 2 * ODD) > 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [AutoencoderTransformer, VariationalAutoencoder])
 def test_ranges_and_density_are_not_those_of_the_last_batch(make):
     model = make(random_state=0).fit(ROWS[:500])

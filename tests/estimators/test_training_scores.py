@@ -105,6 +105,7 @@ def test_few_held_out_rows_do_not_calibrate(n, max_samples):
     assert (detector.predict(new) == -1).mean() < 0.35
 
 
+@pytest.mark.slow
 def test_few_held_out_rows_of_a_sample_of_many():
     X, new = _gaussian(0, n=20_000, d=4)
     detector = clone(DETECTOR).set_params(max_samples=19_999, max_epochs=1).fit(X)
@@ -117,6 +118,7 @@ def test_outliers_among_a_handful_of_rows_are_flagged():
     np.testing.assert_array_equal(labels, [1, 1, 1, 1, 1, 1, -1, -1])
 
 
+@pytest.mark.slow
 def test_moments_of_features_are_those_of_all_rows():
     rng = np.random.default_rng(0)
     X = np.sort(rng.normal(size=(5000, 1000)).astype(np.float32), axis=0)

@@ -97,6 +97,7 @@ def test_columns_of_tables_are_rebuilt_without_bounds():
     assert np.abs(est.inverse_transform(np.full((1, 2), 100.0))).max() > 2 * np.abs(table).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("normalization", [None, "batch", "layer"])
 def test_every_activation_and_normalization_learns(activation, normalization):

@@ -34,6 +34,7 @@ def wide_pair(input_shape, n_components):
 # What is learned.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["mlp", wide_pair], ids=["dense", "modules"])
 def test_posterior_is_near_the_prior_and_rows_are_rebuilt(network):
     estimator = VariationalAutoencoder(**SMALL | {"max_epochs": 150}, network=network).fit(X)
@@ -154,6 +155,7 @@ def test_density_of_the_latents_in_place_of_the_prior():
     np.testing.assert_allclose(drawn.mean(axis=0), some.mean(axis=0), atol=0.3)
 
 
+@pytest.mark.slow
 def test_images_by_convolutions():
     images = load_digits().images
     estimator = VariationalAutoencoder(

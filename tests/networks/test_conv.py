@@ -35,6 +35,7 @@ UNET = {
 }
 
 
+@pytest.mark.slow
 def test_convolutions_reconstruct_digits_better_than_pca():
     autoencoder = AutoencoderTransformer(
         network="conv", n_components=8, normalization="batch", max_epochs=10, random_state=0

@@ -77,6 +77,7 @@ PAIRS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("activation", "loss"), PAIRS)
 def test_gradient_equals_autograd_for_every_combination(activation, loss):
     options = itertools.product([None, "batch", "layer"], [0.0, 0.3], [None, 2], LATENTS)

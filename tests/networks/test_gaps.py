@@ -97,6 +97,7 @@ CURVED = np.column_stack([ROWS[:600, 0], np.abs(ROWS[:600, 0] - 3.0), ROWS[:600,
 SMALL = {"max_epochs": 40, "random_state": 0, "device": "cpu"}
 
 
+@pytest.mark.slow
 def test_curves_are_followed():
     """A Gaussian expects nothing of the second column: the first one's distance from its mean."""
     holes = CURVED.copy()

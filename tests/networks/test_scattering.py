@@ -92,6 +92,7 @@ def test_latents_say_more_to_a_classifier_than_those_of_pixels():
     assert accuracy(network="scattering") > accuracy() + 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("colors", [1, 3])
 def test_pixels_are_rebuilt_about_as_by_pca(colors):
     images = DIGITS[..., None] * np.linspace(1.0, 0.5, colors)
@@ -185,6 +186,7 @@ def test_ordered_and_sparse_latents():
     assert ((sparse.with_n_nonzero_coefs(4).transform(FEW) != 0).sum(1) > 2).any()
 
 
+@pytest.mark.slow
 def test_a_search_finds_what_a_grid_search_finds():
     grid, settings = {"n_components": [2, 4], "network": ["scattering", "mlp"]}, {"cv": 2}
     model = AutoencoderTransformer(**SMALL)
@@ -213,6 +215,7 @@ def test_what_it_cannot_do_is_refused():
         AutoencoderTransformer(**SMALL, loss="log_loss").fit(FEW)
 
 
+@pytest.mark.slow
 def test_a_codec_takes_it_as_it_is():
     pytest.importorskip("constriction")
     model = AutoencoderTransformer(**SMALL)

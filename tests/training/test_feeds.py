@@ -75,6 +75,7 @@ def test_an_epoch_shows_every_row_once_in_whole_batches(n):
     np.testing.assert_array_equal(values, seen(rows, feed.epoch(generators(1)))[0])
 
 
+@pytest.mark.slow
 def test_any_epoch_has_the_batches_of_one_in_memory():
     hypothesis = pytest.importorskip("hypothesis")
     st = hypothesis.strategies

@@ -183,6 +183,7 @@ CASES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
 @pytest.mark.parametrize("name", CASES)
 def test_any_placement_is_as_one_process(name, weighted, monkeypatch):
