@@ -20,7 +20,7 @@ from skae._runtime.tuning import FEWEST_HELD_OUT
 _MAPS = 256
 
 # Images whose blocks are foretold from the rings around them, at most, and their values.
-_RINGED_IMAGES, _RINGED_VALUES = 512, 1 << 24
+_RINGED_IMAGES, _RINGED_VALUES = 512, 1 << 23
 
 
 class Calibration(NamedTuple):

@@ -22,8 +22,9 @@ class View(NamedTuple):
 
     Attributes
     ----------
-    references : {"few", "many", "center"}
-        Which of the member's references; the center alone is one.
+    references : {"few", "many", "center", "none"}
+        Which of the member's references; the center alone is one. With none, the distance is the
+        first column itself.
     center, basis : ndarray of shape (d,) and (d, d), or None
         What maps a row to where distances are taken.
     share : float
@@ -88,6 +89,11 @@ def in_deviations(distances: Tensor, unit: Any, location: Any, scale: Any) -> Te
     # A hundredth of the unit is as near as it gets: a copy of a reference is not
     # infinitely normal.
     return ((distances / unit + 0.01).log() - location) / scale
+
+
+def first_column(rows: Tensor, alone: Tensor | None = None) -> Tensor:
+    """The distances of a view without references, (K, n) of rows (K, n, d)."""
+    return rows[..., 0]
 
 
 class Distances:

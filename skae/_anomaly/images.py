@@ -17,7 +17,6 @@ in proportion.
 All this is learned from images that the member was not trained on.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -201,7 +200,7 @@ class ImageScorer:
     def _smooth_squares(self, coded: Coded) -> Tensor:
         """Squared residuals around each pixel, (n, height, width)."""
         height, width = self.image_shape[:2]
-        squares = coded.average(coded.joint[..., -math.prod(self.image_shape) :].float() ** 2)
+        squares = coded.average(coded.member_residuals.float() ** 2)
         maps = squares.unflatten(1, (height, width, -1)).sum(3).clamp(max=1e30)
         return torch.from_numpy(
             smoothed(maps.numpy(), shorter_side(self.image_shape) / MAP_SMOOTHING)
@@ -323,10 +322,9 @@ class ImageCalibration:
 
 def _by_member(coded: Coded, shape: tuple[int, ...]) -> list[tuple[Tensor, list[Tensor]]]:
     """What the members' latents are, and the energies of their residuals, octave by octave."""
-    observed, n_features = _observed(coded, shape), math.prod(shape)
-    pairs = []
-    for joint in coded.joint.float():
-        latents, residuals = joint[:, :-n_features], joint[:, -n_features:]
+    observed, pairs = _observed(coded, shape), []
+    coded_rows = zip(coded.codes.cpu().float(), coded.member_residuals.float(), strict=True)
+    for latents, residuals in coded_rows:
         if observed is not None:
             residuals = residuals * observed.mean((1, 2, 3))[:, None].sqrt()
         pairs.append((latents, energies_of(_channels_first(residuals, shape), observed)))

@@ -10,7 +10,8 @@ the one to the nearest of some reference rows:
 - "mahalanobis": of the center alone, in units of the covariance of the innermost rows
   (Rousseeuw and Van Driessen 1999, with one trimming in place of their search);
 - "nearest": of 1,024 rows (Sugiyama and Borgwardt 2013);
-- "whitened": the same, in units of the covariance of all rows.
+- "whitened": the same, in units of the covariance of all rows;
+- "outside": of a network that works in a subspace, the size of the residuals outside.
 
 The logarithm of each distance is centered and scaled on rows that the member was not
 trained on and averaged over the members. A smooth maximum combines the views: what one
@@ -20,6 +21,7 @@ much as all views ("novelty"). docs/outliers.md tells what was tried.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -29,14 +31,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from skae._anomaly.distances import Distances, Member, View, even, in_deviations
+from skae._anomaly.distances import (
+    Distances,
+    Member,
+    View,
+    first_column,
+    in_deviations,
+)
 from skae._anomaly.draws import draw, random_order
 from skae._anomaly.levels import Level
 from skae._anomaly.neighbors import Neighbors
+from skae._anomaly.projections import Projection, joint_width, projected, projection
 from skae._anomaly.thresholds import weighted_quantile
 from skae._model.model import Coded
-from skae._networks.products import by_blocks, padded
-from skae._runtime.randomness import SCORE_STREAM, generator
+from skae._networks.products import padded
 from skae._runtime.tuning import (
     COVARIANCE_RIDGE,
     FEWEST_HELD_OUT,
@@ -45,7 +53,6 @@ from skae._runtime.tuning import (
     NEAREST_ROWS,
     NEIGHBOR_WEIGHT,
     TRIMMED_SHARE,
-    VIEW_DIMENSIONS,
     VIEW_SHARPNESS,
 )
 
@@ -59,7 +66,7 @@ SCORES = {
     "reconstruction": (),
 }
 
-# Those that compare rows with rows of the table, too.
+# Those that compare rows with rows of the table, too, and of wide ones the residuals outside.
 _OF_NEIGHBORS = ("auto", "novelty")
 
 
@@ -81,6 +88,8 @@ class Scorer:
         Of the combined views.
     neighbors : Neighbors, default=None
         The nearest of which counts too.
+    has_outside : bool, default=False
+        Whether latents and residuals are those of a subspace, which are few.
     """
 
     members: list[Member]
@@ -89,6 +98,7 @@ class Scorer:
     seed: int
     level: Level
     neighbors: Neighbors | None = None
+    has_outside: bool = False
 
     def outlyingness(self, coded: Coded) -> Tensor:
         """How far out rows are, (n,): about zero for a typical one, NaN for one of no values."""
@@ -96,12 +106,12 @@ class Scorer:
 
     def far_out(self, coded: Coded) -> Tensor:
         """The same, with a number for every row."""
-        n, alone = coded.joint.shape[1], coded.alone
+        n, alone = coded.values.shape[0], coded.alone
         # Filled up to whole blocks, a row's result has the same bits in any batch.
-        projected = _projected(even(padded(coded.joint)), self.directions)
+        own = projected(_joint(coded, self.has_outside), self.directions)
         if alone is not None:
-            alone = functional.pad(alone, (0, projected.shape[1] - n))
-        distances = torch.stack([of_view(projected, alone) for of_view in self._distances])
+            alone = functional.pad(alone, (0, own.shape[1] - n))
+        distances = torch.stack([of_view(own, alone) for of_view in self._distances])
         by_view = in_deviations(distances[..., :n], *self._levels)
         by_view = coded.average(by_view.permute(1, 2, 0)).T
         combined = _combined(by_view, *self._from_neighbors(coded))
@@ -126,7 +136,7 @@ class Scorer:
         rows, known = _table_rows(coded, self._table_directions), coded.known
         if known is not None:
             known = functional.pad(known, (0, rows.shape[1] - len(known)))
-        distances = self._near(rows, known)[:, : coded.joint.shape[1]]
+        distances = self._near(rows, known)[:, : coded.values.shape[0]]
         return self.neighbors, self.neighbors.deviations(distances)
 
     def prepare(self) -> None:
@@ -135,16 +145,16 @@ class Scorer:
         self._table_directions, self._near  # noqa: B018
 
     @cached_property
-    def directions(self) -> Tensor | None:
+    def directions(self) -> Projection | None:
         """Where wide rows are projected."""
-        return projection(self.width, self.seed)
+        return projection(self.width, self.seed, self.has_outside)
 
     @cached_property
-    def _table_directions(self) -> Tensor | None:
+    def _table_directions(self) -> Projection | None:
         return projection(self.features.shape[1], self.seed)
 
     @cached_property
-    def _distances(self) -> list[Distances]:
+    def _distances(self) -> list[Callable[..., Tensor]]:
         return _distances(self.members)
 
     @cached_property
@@ -180,19 +190,26 @@ class RowCalibration:
 
     def add(self, part: slice, coded: Coded) -> None:
         """Take a batch of the rows."""
+        # Maps of images tell more of what is outside than its size does.
+        self._has_outside = coded.has_outside and self._has_neighbors
+        joint = _joint(coded, self._has_outside)
         if self._projected is None:
-            self._width = coded.joint.shape[-1]
-            self._directions = projection(self._width, self._seeds[0])
-            shape = len(self._seeds), len(self._weights), joint_width(self._width)
+            self._width = joint.shape[-1]
+            self._directions = projection(self._width, self._seeds[0], self._has_outside)
+            shape = (
+                len(self._seeds),
+                len(self._weights),
+                joint_width(self._width, self._has_outside),
+            )
             self._projected = np.empty(shape)
             if self._has_neighbors:
                 n_features = coded.values.shape[1]
                 self._table_directions = projection(n_features, self._seeds[0])
                 self._table = np.empty((len(self._weights), joint_width(n_features)))
             self._moments = _Moments(coded.values[0])
-        n = coded.joint.shape[1]
-        projected = _projected(even(padded(coded.joint)), self._directions)
-        self._projected[:, part] = projected[:, :n, : self._projected.shape[2]].numpy()
+        n = len(coded.values)
+        own = projected(joint, self._directions)
+        self._projected[:, part] = own[:, :n, : self._projected.shape[2]].numpy()
         if self._has_neighbors:
             table = _table_rows(coded, self._table_directions)
             self._table[part] = table[0, :n, : self._table.shape[1]].numpy()
@@ -223,8 +240,11 @@ class RowCalibration:
         weight = torch.from_numpy(self._weights)
         used = weight * unseen
         rows = torch.from_numpy(self._projected)
+        names = SCORES[kind]
+        if self._has_outside:
+            names = (*names, "outside")
         members = [
-            _member(SCORES[kind], own, weight * seen, seed, shrinks=alone is not None)
+            _member(names, own, weight * seen, seed, shrinks=alone is not None)
             for own, seen, seed in zip(rows, trained, self._seeds, strict=True)
         ]
         of_views = [of_view(rows, alone) for of_view in _distances(members)]
@@ -249,6 +269,7 @@ class RowCalibration:
             self._seeds[0],
             level,
             neighbors[0] if neighbors else None,
+            self._has_outside,
         )
         return scorer, level.standardized(combined, torch.from_numpy(self.shares)).numpy()
 
@@ -287,10 +308,13 @@ class _Moments:
         return torch.stack(moments).numpy()
 
 
-def _distances(members: list[Member]) -> list[Distances]:
+def _distances(members: list[Member]) -> list[Callable[..., Tensor]]:
     """One for each view."""
     kinds = zip(*(member.views for member in members), strict=True)
-    return [Distances(members, list(views)) for views in kinds]
+    return [
+        first_column if views[0].references == "none" else Distances(members, list(views))
+        for views in kinds
+    ]
 
 
 def _levels(members: list[Member]) -> tuple[Tensor, ...]:
@@ -341,6 +365,7 @@ def _member(
         "mahalanobis": mahalanobis,
         "nearest": lambda: View("many"),
         "whitened": lambda: View("many", *_whitening(rows, weights, shrinks)),
+        "outside": lambda: View("none"),
     }
     views = [made[name]() for name in names]
     used = {view.references for view in views}
@@ -386,25 +411,7 @@ def _shrinkage(eigenvalues: Tensor, n: float) -> float:
     return min(1.0, ((1.0 - 2.0 / d) * squares + total**2) / spread) if spread > 0 else 1.0
 
 
-def joint_width(n_columns: int) -> int:
-    """Columns that latents and residuals have once they are projected."""
-    return min(n_columns, VIEW_DIMENSIONS)
-
-
-def projection(width: int, seed: int) -> Tensor | None:
-    """Random directions (width, ``VIEW_DIMENSIONS``) for wide rows, else None.
-
-    One more, of zeros, if the width is odd. Random projections keep distances (Johnson and
-    Lindenstrauss 1984).
-    """
-    if width <= VIEW_DIMENSIONS:
-        return None
-    rng = generator(seed, SCORE_STREAM)
-    directions = torch.randn(width, VIEW_DIMENSIONS, dtype=torch.float64, generator=rng)
-    return functional.pad(directions / VIEW_DIMENSIONS**0.5, (0, 0, 0, width % 2))
-
-
-def _table_rows(coded: Coded, directions: Tensor | None) -> Tensor:
+def _table_rows(coded: Coded, directions: Projection | None) -> Tensor:
     """Scaled rows, (1, n, d), in at most ``VIEW_DIMENSIONS`` columns, up to whole blocks.
 
     What is missing is as it is expected.
@@ -412,9 +419,9 @@ def _table_rows(coded: Coded, directions: Tensor | None) -> Tensor:
     rows, observed = coded.values, coded.batch.observed
     if observed is not None:
         rows = rows.where(observed.cpu(), coded.average(coded.rows).cpu().to(rows.dtype))
-    return _projected(even(padded(rows[None])), directions)
+    return projected(padded(rows[None]), directions)
 
 
-def _projected(joint: Tensor, directions: Tensor | None) -> Tensor:
-    """Latents and residuals (K, n, d) in at most ``VIEW_DIMENSIONS`` columns."""
-    return joint if directions is None else by_blocks(joint, directions.expand(len(joint), -1, -1))
+def _joint(coded: Coded, has_outside: bool) -> Tensor:
+    """Latents and residuals (K, n, d), up to whole blocks."""
+    return padded(coded.parted if has_outside else coded.joint)

@@ -198,6 +198,9 @@ class CalibratedDetector(BaseAutoencoder):
         rate = auto.image_detector_rate(self._input.n_features)
         return plain._replace(init="pca", learning_rate=rate)
 
+    def _narrows(self) -> bool:
+        return self.loss == "squared_error"
+
     def _learns_from(self, X: Any, y: Any) -> bool:
         return _labels_of(y) is not None or super()._learns_from(X, y)
 

@@ -62,6 +62,7 @@ from skae._training.losses import LossKind
 from skae._training.monitor import Monitor
 from skae._training.plan import TrainingPlan, TrainState
 from skae._training.proof import held_back
+from skae._training.stack import joined
 
 # Numbers of wide rows that are dense at once: many rows for each pass over all axes.
 _BLOCK_VALUES = 1 << 24
@@ -171,16 +172,22 @@ def prepare(
 def _beside(network: Network, X: Any, scaler: Scaler) -> Rows:
     """Other rows, as those that are trained on are."""
     like = network.parameters
-    return load_rows(*_as_trained(network, X, None, scaler), like.dtype, like.device, False)
+    parts, scaler = _as_trained(network, X, scaler)
+    each = [load_rows(part, None, scaler, like.dtype, like.device, False) for part in parts]
+    return joined(each, [1] * len(each))[0]
 
 
-def _as_trained(network: Network, X: Any, weights: Any, scaler: Scaler) -> tuple[Any, Any, Scaler]:
-    """Rows and their scaling, as what is trained gets them: behind a front, if there is one."""
+def _as_trained(network: Network, X: Any, scaler: Scaler) -> tuple[list[Any], Scaler]:
+    """Rows and their scaling, as what is trained gets them.
+
+    Behind a front, if there is one: each member that has one of its own gets other rows.
+    """
     if not isinstance(network, FrontedNetwork):
-        return X, weights, scaler
-    like, flops = network.parameters, float(network.front.flops)
-    rows = ProjectedRows(X, scaler, network.front, network.spec.n_features, like, flops)
-    return rows, weights, unscaled(rows.shape[1])
+        return [X], scaler
+    like, width = network.parameters, network.spec.n_features
+    fronts: list[Any] = [network.ends_of(member)[0] for member in range(network.n_members)]
+    parts = [ProjectedRows(X, scaler, own, width, like, float(own.flops)) for own in fronts]
+    return parts, unscaled(width)
 
 
 def _check_size_is_known(estimator: Any) -> None:
@@ -197,12 +204,14 @@ def _resolved(estimator: Any, X: Any, resume: bool, one_pass: bool) -> _Setting:
     dtype, product_dtype = resolve_precision(estimator.precision, device)
     spec = estimator._network_spec(n_features)
     if type(spec) is DenseSpec and _narrows(estimator, X, resume, one_pass):
-        spec = _narrowed(estimator, spec)
+        spec = _narrowed(estimator, spec, n_rows, resume)
     starts_as_pca = estimator._starts_as_pca(spec)
     if starts_as_pca:
         spec = dataclasses.replace(spec, linear_path=True)
     plan = estimator._plan(n_rows, product_dtype, one_pass, starts_as_pca)
-    plan = dataclasses.replace(plan, block_length=block_length(X, dtype, len(plan.seeds)))
+    # What several members see of wide rows is small enough to be loaded.
+    if not (isinstance(spec, SubspaceSpec) and spec.n_members > 1):
+        plan = dataclasses.replace(plan, block_length=block_length(X, dtype, len(plan.seeds)))
     train_dtype = dtype
     # Convolutions have no fast kernels in float64.
     if trains_exactly(n_rows, plan.batch_size, device) and estimator.network not in BUILDERS:
@@ -223,9 +232,15 @@ def _narrows(estimator: Any, X: Any, resume: bool, one_pass: bool) -> bool:
     return estimator._narrows() and wide and told and local(X) is X
 
 
-def _narrowed(estimator: Any, spec: DenseSpec) -> DenseSpec:
-    """The architecture in the subspace, if that is smaller than all features."""
+def _narrowed(estimator: Any, spec: DenseSpec, n_rows: int, resume: bool) -> DenseSpec:
+    """The architecture in the subspace, if that is smaller than all features.
+
+    It has no more axes than a member has rows, but one for each latent.
+    """
     n_axes = max(SUBSPACE_AXES, 2 * spec.n_latents)
+    n_axes = max(spec.n_latents, min(n_axes, estimator._n_rows_of_member(n_rows)))
+    if resume:
+        n_axes = estimator._model.network.spec.n_features
     if n_axes >= spec.n_features:
         return spec
     settings = vars(spec) | {"n_features": n_axes, "n_given": spec.n_features}
@@ -276,19 +291,22 @@ def _built(
         if some is not None and isinstance(whole, FeaturesNetwork):
             whole.front.fit(some.values, some.weights)
         elif not resume and isinstance(whole, SubspaceNetwork):
-            _fit_subspace(whole.front, X, weights, scaler, plan)
+            _fit_subspaces(whole.front, X, weights, scaler, plan)
         elif not resume:
             _fit_front(whole.front, X, weights, scaler, plan)
     network = trained_part(whole)
-    X, weights, scaler = _as_trained(whole, X, weights, scaler)
+    parts, scaler = _as_trained(whole, X, scaler)
     order = (plan.block_length, len(plan.seeds), plan.batch_size)
-    rows = scaled_rows(X, weights, scaler, dtype, device, estimator._draws(), *order)
+    settings = (scaler, dtype, device, estimator._draws(), *order)
+    each = [scaled_rows(part, weights, *settings) for part in parts]
+    rows, firsts = joined(each, [1] * len(each))
+    plan = dataclasses.replace(plan, first_rows=tuple(firsts) if len(each) > 1 else ())
     if not resume:
         check_targets(estimator, rows, plan.loss)
         if network.fills_gaps:
             _fit_gaps(network, X, weights, scaler, plan, rows.categories)
         if setting.starts_as_pca:
-            _start_as_pca(network, X, weights, scaler, plan, rows)
+            _start_as_pca(network, parts, weights, scaler, plan, rows)
         if rows.categories is not None and isinstance(network, DenseNetwork):
             _, center, scale = rows.categories
             start_as_shares(network, center, scale)
@@ -365,43 +383,54 @@ def _sample(
     return load_rows(some, own, scaler, like.dtype, like.device, False)
 
 
-def _fit_subspace(
+def _fit_subspaces(
     projection: Projection, X: Any, weights: FloatArray | None, scaler: Scaler, plan: TrainingPlan
 ) -> None:
-    """Let wide rows tell their principal axes, block by block."""
-    length = max(1, _BLOCK_VALUES // X.shape[1])
+    """Let wide rows tell each member the principal axes of those that it is trained on."""
+    n_rows, n_features = X.shape
+    length = max(1, _BLOCK_VALUES // n_features)
+    trained = trained_on(None, plan, n_rows, torch.arange(n_rows)).numpy()
 
-    def blocks() -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
-        for rows, own in weighted_chunks(X, weights, length):
+    def blocks(chosen: np.ndarray) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for rows, own in weighted_chunks(X, chosen, length):
             scaled = torch.empty(rows.shape)
             scaler.transform(rows, scaled.numpy())
-            yield scaled.nan_to_num_(0.0), None if own is None else torch.as_tensor(own)
+            yield scaled.nan_to_num_(0.0), torch.as_tensor(own)
 
-    with computing(torch.device("cpu"), float(projection.flops * X.shape[0])):
-        projection.fit(blocks, plan.seeds[0])
+    for member, own in enumerate(trained):
+        chosen = own.astype(np.float64) if weights is None else own * weights
+        # On one thread: bits of wide products may depend on how many there are.
+        with computing(torch.device("cpu"), 0.0):
+            projection.fit(member, functools.partial(blocks, chosen), plan.seeds[member])
 
 
 def _start_as_pca(
     network: Network,
-    X: Any,
+    parts: list[Any],
     weights: FloatArray | None,
     scaler: Scaler,
     plan: TrainingPlan,
     rows: Rows,
 ) -> None:
-    """Let each member begin as PCA of the rows that it is trained on, or of some of them."""
+    """Let each member begin as PCA of the rows that it is trained on, or of some of them.
+
+    ``parts`` has one set of rows for all members, or one for each.
+    """
     assert isinstance(network, DenseNetwork)
-    n_rows, place = X.shape[0], (plan.block_length, plan.seeds[0], START_STREAM)
+    (n_rows, n_features), place = parts[0].shape, (plan.block_length, plan.seeds[0], START_STREAM)
     own = trained_on(rows, plan, n_rows, sample_rows(n_rows, START_ROWS, *place))
-    some, given = sampled(X, weights, START_ROWS, *place)
-    cpu = torch.device("cpu")
-    sample = load_rows(some, given, scaler, network.parameters.dtype, cpu, False)
-    of_members = own.to(sample.values)
-    if sample.weights is not None:
-        of_members *= sample.weights
-    sizes = (len(sample.values), X.shape[1], network.spec.n_latents)
-    products = functools.partial(AxesProducts, *sizes)
-    with computing(cpu, 2.0 * sample.values.numel() * X.shape[1], products):
+    some = [sampled(part, weights, START_ROWS, *place) for part in parts]
+    like, cpu = network.parameters, torch.device("cpu")
+    samples = [load_rows(*pair, scaler, like.dtype, cpu, False) for pair in some]
+    values = samples[0].values if len(samples) == 1 else torch.stack([s.values for s in samples])
+    of_members = own.to(values)
+    if samples[0].weights is not None:
+        of_members *= samples[0].weights
+    n_values = samples[0].values.numel()
+    products = functools.partial(
+        AxesProducts, len(samples[0].values), n_features, network.spec.n_latents
+    )
+    with computing(cpu, 2.0 * n_values * n_features, products):
         # Values that are the caller's are read alone.
-        spare = not isinstance(some, np.ndarray)
-        start_as_pca(network, sample.values, of_members, plan.seeds, spare)
+        spare = not isinstance(some[0][0], np.ndarray)
+        start_as_pca(network, values, of_members, plan.seeds, spare)

@@ -14,7 +14,8 @@ from skae._anomaly.distances import Member, View
 from skae._anomaly.images import ImageScorer
 from skae._anomaly.levels import Level
 from skae._anomaly.octaves import octave_sizes
-from skae._anomaly.rows import Scorer, joint_width
+from skae._anomaly.projections import joint_width
+from skae._anomaly.rows import Scorer
 from skae._anomaly.seen import Seen
 from skae._anomaly.surroundings import Surroundings, ringed_sizes
 from skae._data.columns import Ranges, is_numeric
@@ -160,7 +161,13 @@ def check_state(state: dict[str, Any], network: NetworkBuilder | None) -> None:
             _check_image_scorer(scorer, state["_input"], n_latents, n_members)
             scorer = scorer.rows
         width = state["_table"].width
-        _check_scorer(scorer, width, n_latents + width, n_members)
+        has_outside = isinstance(scorer, Scorer) and scorer.has_outside
+        n_columns = n_latents + width
+        if has_outside:
+            spec = model["spec"]
+            must(isinstance(spec, SubspaceSpec), "an outside is that of a subspace")
+            n_columns = 1 + n_latents + spec.n_features
+        _check_scorer(scorer, width, n_columns, n_members)
 
 
 def _check_given(model: dict[str, Any], network: NetworkBuilder | None) -> None:
@@ -243,7 +250,7 @@ def _check_scorer(scorer: Scorer | None, n_features: int, n_columns: int, n_memb
     check_arrays({"features": scorer.features}, {"features": (3, n_features)})
     _check_level(scorer.level)
     must(scorer.width == n_columns, "the scorer has another width")
-    width = joint_width(n_columns)
+    width = joint_width(n_columns, scorer.has_outside)
     lengths = {len(member.views) for member in scorer.members}
     must(len(scorer.members) == n_members and len(lengths) == 1, "the views differ")
     for member in scorer.members:
@@ -271,7 +278,8 @@ def _check_view(view: View, member: Member, width: int) -> None:
     must((view.center is None) == (view.basis is None), "a view lacks its basis")
     check_arrays(view._asdict(), {} if view.basis is None else basis)
     given = {"few": member.few, "many": member.many, "center": view.center}
-    must(given.get(view.references) is not None, f"references={view.references!r} are lacking")
+    lacks = view.references != "none" and given.get(view.references) is None
+    must(not lacks, f"references={view.references!r} are lacking")
 
 
 def _check_seen(seen: Seen, n_members: int) -> None:

@@ -18,6 +18,7 @@ from skae._data.scale import AffineScaler, Scaler
 from skae._networks.dense import DenseNetwork
 from skae._networks.factory import Network, arrays_of, restore
 from skae._networks.products import ROW_BLOCK, padded
+from skae._networks.subspace import SubspaceNetwork
 from skae._runtime.device import computing, device_or_cpu
 from skae._runtime.threads import Pace
 from skae._runtime.tuning import EXCESS_UNIT
@@ -379,7 +380,7 @@ class Coded:
     @cached_property
     def values(self) -> Tensor:
         """The scaled rows, (n, n_features), in float64 on the CPU; the far excess by logarithm."""
-        return _finite_float64(self._softened)
+        return _finite(self._softened.cpu().to(torch.float64, copy=True))
 
     @cached_property
     def _softened(self) -> Tensor:
@@ -395,20 +396,43 @@ class Coded:
         return values.float() * scale + center
 
     @cached_property
-    def joint(self) -> Tensor:
-        """Latents and residuals, (K, n, n_components + n_features), in float64 on the CPU.
+    def member_residuals(self) -> Tensor:
+        """What the network gives less the rows, (K, n, n_features), on the CPU.
 
         Missing cells have no residual, and the others count for them.
         """
         residuals, observed = self.rows - self._softened, self.batch.observed
         if observed is not None:
             residuals = residuals * observed * (self._model.n_columns / self.n_observed) ** 0.5
-        return _finite_float64(torch.cat([self.codes, residuals], -1))
+        return _finite(residuals.cpu())
+
+    @property
+    def joint(self) -> Tensor:
+        """Latents and residuals, (K, n, n_components + n_features), on the CPU."""
+        return _finite(torch.cat([self.codes.cpu(), self.member_residuals], -1))
+
+    @property
+    def parted(self) -> Tensor:
+        """The same where the network works in a subspace, (K, n, 1 + n_components + n_axes).
+
+        First the size of the residuals outside of it, last their scores on its axes.
+        """
+        network, residuals = self._model.network, self.member_residuals
+        assert isinstance(network, SubspaceNetwork)
+        outside, inside = (
+            part[:, : residuals.shape[1]] for part in network.parted(padded(residuals))
+        )
+        return _finite(torch.cat([outside, self.codes.cpu(), inside], -1))
+
+    @property
+    def has_outside(self) -> bool:
+        """Whether the network works in a subspace."""
+        return isinstance(self._model.network, SubspaceNetwork)
 
     @cached_property
     def residuals(self) -> Tensor:
-        """The last columns of :attr:`joint`, (n, n_features); the mean of the members."""
-        return self.average(self.joint[..., -self._model.n_features :])
+        """The mean residuals of the members, (n, n_features), in float64."""
+        return self.average(self.member_residuals).double()
 
     @property
     def known(self) -> Tensor | None:
@@ -444,6 +468,6 @@ class Coded:
         return (parts * judge).sum(0) / judge.sum(0)
 
 
-def _finite_float64(values: Tensor) -> Tensor:
+def _finite(values: Tensor) -> Tensor:
     # What overflows is far out, not undefined.
-    return values.cpu().double().nan_to_num_(_FAR, _FAR, -_FAR)
+    return values.nan_to_num_(_FAR, _FAR, -_FAR)

@@ -36,6 +36,10 @@ class FrontedNetwork(DenseNetwork):
     def _ends(self) -> tuple[nn.Module, nn.Module]:
         raise NotImplementedError
 
+    def ends_of(self, member: int) -> tuple[nn.Module, nn.Module]:
+        """Front and back of one member."""
+        return self.front, self.back
+
     @property
     def flops(self) -> int:
         return super().flops + int(self.front.flops)
@@ -67,6 +71,6 @@ class FrontedNetwork(DenseNetwork):
 
     def modules(self, member: int = 0) -> tuple[nn.Sequential, nn.Sequential]:
         """Encoder of scaled rows and decoder as torch modules."""
-        encoder, decoder = super().modules(member)
-        pair = nn.Sequential(self.front, *encoder), nn.Sequential(*decoder, self.back)
+        (encoder, decoder), (front, back) = super().modules(member), self.ends_of(member)
+        pair = nn.Sequential(front, *encoder), nn.Sequential(*decoder, back)
         return pair[0].eval(), pair[1].eval()

@@ -153,13 +153,15 @@ def start_as_pca(
 ) -> None:
     """Set the weights of every member so that it rebuilds rows about as PCA of ``x`` does.
 
-    ``weights``, (K, n), are those of the rows for each member; zero where it must not know one.
+    ``x`` are rows (n, n_features), or one set a member; ``weights``, (K, n), those of the rows for
+    each member, zero where it must not know one.
     ``spare`` rows may be overwritten.
     """
     spare = spare and network.n_members == 1
     for member, n_latents in enumerate(network.spec.n_components):
         n_axes = min(n_latents, network.spec.n_features)
-        found = principal_axes(x, weights[member], n_axes, seeds[member], spare)
+        own = x if x.ndim == 2 else x[member]
+        found = principal_axes(own, weights[member], n_axes, seeds[member], spare)
         _start(network, member, found)
 
 

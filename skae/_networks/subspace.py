@@ -33,55 +33,60 @@ class SubspaceSpec(DenseSpec):
 
 def subspace_shapes(spec: SubspaceSpec) -> dict[str, tuple[int, ...]]:
     """Shapes of the arrays of a :class:`Projection`."""
-    return {"center": (spec.n_given,), "axes": (spec.n_features, spec.n_given)}
+    k, n_axes, n_given = spec.n_members, spec.n_features, spec.n_given
+    return {"center": (k, 1, n_given), "axes": (k, n_axes, n_given)}
 
 
 class Projection(nn.Module):
-    """From scaled rows to scores on orthonormal axes.
+    """From scaled rows to scores on each member's orthonormal axes.
 
-    Attributes
+    Parameters
     ----------
-    center : Tensor of shape (n_given,)
-    axes : Tensor of shape (n_axes, n_given)
+    center : Tensor of shape (K, 1, n_given)
+    axes : Tensor of shape (K, n_axes, n_given)
         The last ones are zero where the rows vary in fewer directions.
     """
 
     center: Tensor
     axes: Tensor
 
-    def __init__(self, spec: SubspaceSpec, like: Tensor):
+    def __init__(self, center: Tensor, axes: Tensor):
         super().__init__()
-        for name, shape in subspace_shapes(spec).items():
-            self.register_buffer(name, like.new_zeros(shape))
+        self.register_buffer("center", center)
+        self.register_buffer("axes", axes)
 
     def forward(self, rows: Tensor) -> Tensor:
-        return (rows - self.center) @ self.axes.T
+        """Scores (K, n, n_axes) of rows (n, n_given)."""
+        return (rows - self.center) @ self.axes.mT
 
     @property
     def flops(self) -> int:
         """Operations for one row."""
         return 2 * self.axes.numel()
 
-    def fit(self, blocks: Callable[[], Iterable[tuple[Tensor, Tensor | None]]], seed: int) -> None:
-        """Learn the axes from blocks of scaled rows with their weights."""
-        n_axes, n_features = self.axes.shape
+    def fit(
+        self, member: int, blocks: Callable[[], Iterable[tuple[Tensor, Tensor | None]]], seed: int
+    ) -> None:
+        """Learn the axes of a member from blocks of scaled rows with their weights."""
+        _, n_axes, n_features = self.axes.shape
         found = axes_of_blocks(blocks, n_axes, n_features, seed)
-        self.center.copy_(found.mean)
-        self.axes[: len(found.axes)] = found.axes.to(self.axes)
+        self.center[member] = found.mean
+        self.axes[member, : len(found.axes)] = found.axes.to(self.axes)
 
 
 class Rebuilding(nn.Module):
-    """From scores to scaled rows."""
+    """From each member's scores to scaled rows."""
 
     center: Tensor
     axes: Tensor
 
-    def __init__(self, projection: Projection):
+    def __init__(self, center: Tensor, axes: Tensor):
         super().__init__()
-        self.register_buffer("center", projection.center)
-        self.register_buffer("axes", projection.axes)
+        self.register_buffer("center", center)
+        self.register_buffer("axes", axes)
 
     def forward(self, scores: Tensor) -> Tensor:
+        """Rows (K, n, n_given) of scores (K, n, n_axes)."""
         return scores @ self.axes + self.center
 
 
@@ -97,8 +102,21 @@ class SubspaceNetwork(FrontedNetwork):
     spec: SubspaceSpec
 
     def _ends(self) -> tuple[nn.Module, nn.Module]:
-        front = Projection(self.spec, self.parameters)
-        return front, Rebuilding(front)
+        arrays = {n: self.parameters.new_zeros(s) for n, s in subspace_shapes(self.spec).items()}
+        return Projection(**arrays), Rebuilding(**arrays)
+
+    def ends_of(self, member: int) -> tuple[nn.Module, nn.Module]:
+        center, axes = self.front.center[member], self.front.axes[member]
+        return Projection(center, axes), Rebuilding(center, axes)
+
+    def parted(self, residuals: Tensor) -> tuple[Tensor, Tensor]:
+        """Of residuals (K, n, n_given): their size outside of the subspace, and scores inside.
+
+        (K, n, 1) and (K, n, n_axes).
+        """
+        inside = residuals @ self.front.axes.to(residuals).mT
+        squares = residuals.square().sum(-1, keepdim=True) - inside.square().sum(-1, keepdim=True)
+        return squares.clamp_(min=0.0).sqrt_(), inside
 
     @property
     def row_width(self) -> int:

@@ -254,7 +254,7 @@ def make_feed(rows: Rows, plan: TrainingPlan) -> MemoryFeed | BlockFeed | ShardF
     return MemoryFeed(rows, plan)
 
 
-def trained_on(rows: Rows, plan: TrainingPlan, n_rows: int, some: Tensor) -> Tensor:
+def trained_on(rows: Rows | None, plan: TrainingPlan, n_rows: int, some: Tensor) -> Tensor:
     """Which members were trained on each of some of the ``n_rows`` rows, (K, len(some))."""
     if isinstance(rows, ShardRows):
         return ShardFeed(rows, plan).owns(some)

@@ -236,6 +236,8 @@ class _Run:
         """Mean loss of each member on its held-out rows, if there are any."""
         if (own := self._rows.validation) is not None:
             index = torch.arange(len(own), device=own.device).expand(self._network.n_members, -1)
+            if own.n_rows is not None:  # Each member has rows of its own.
+                index = index + len(own) * torch.arange(len(index), device=own.device)[:, None]
             return self._held_out_loss(own, index)[0]
         with closing(self._feed.held_out()) as windows:
             parts = [self._held_out_loss(self._rows, held_out) for held_out in windows]

@@ -48,7 +48,9 @@ def _kind(job: Job) -> Hashable:
     # encoder's output must have the same size, so these members need equally many latents.
     if spec.n_nonzero is None and not spec.variational:
         spec = dataclasses.replace(spec, n_components=())
-    alike = dataclasses.replace(plan, learning_rates=(), weight_decays=(), seeds=(), places=())
+    alike = dataclasses.replace(
+        plan, learning_rates=(), weight_decays=(), seeds=(), places=(), first_rows=()
+    )
     # Ranges for noise, shares of missing cells and of categories are those of all members.
     of_all = plan.noise is not None or rows.has_missing or rows.categories is not None
     shared = of_all or rows.values.nbytes > _JOINED_BYTES
@@ -94,16 +96,20 @@ class Stack:
         for network in networks[:-1]:
             self._first.append(self._first[-1] + network.n_members)
         network = _stacked(networks)  # type: ignore[arg-type]
-        rows, starts = _joined([job.rows for job in jobs], [net.n_members for net in networks])
-        members = zip(starts, networks, strict=True)
+        rows, starts = joined([job.rows for job in jobs], [net.n_members for net in networks])
         plans = [job.plan for job in jobs]
+        first_rows = [plan.first_rows or (0,) * len(plan.seeds) for plan in plans]
         plan = dataclasses.replace(
             plans[0],
             learning_rates=sum((plan.learning_rates for plan in plans), ()),
             weight_decays=sum((plan.weight_decays for plan in plans), ()),
             seeds=sum((plan.seeds for plan in plans), ()),
             places=sum((plan.windows for plan in plans), ()),
-            first_rows=tuple(start for start, net in members for _ in range(net.n_members)),
+            first_rows=tuple(
+                start + first
+                for start, firsts in zip(starts, first_rows, strict=True)
+                for first in firsts
+            ),
         )
         self.job = Job(network, rows, plan, TrainState(), self)  # type: ignore[arg-type]
 
@@ -190,12 +196,15 @@ def _pairs(own: DenseNetwork, whole: DenseNetwork, first: int) -> Iterator[tuple
     yield own.dispersion, whole.dispersion[first : first + own.n_members]
 
 
-def _joined(rows: list[Rows], n_members: list[int]) -> tuple[Rows, list[int]]:
-    """The rows of all jobs in one, each kept once, and where the rows of each job begin."""
+def joined(rows: list[Rows], n_members: list[int]) -> tuple[Rows, list[int]]:
+    """The rows of all jobs in one, each kept once, and where the rows of each job begin.
+
+    A job has ``n_members`` members.
+    """
     distinct = {id(one): one for one in rows}
     if len(distinct) == 1:
         return rows[0], [0] * len(rows)
-    parts, length = list(distinct.values()), len(rows[0])
+    parts, length = list(distinct.values()), len(rows[0].values)
     place = {key: i * length for i, key in enumerate(distinct)}
 
     def cat(name: str) -> Any:
@@ -203,7 +212,11 @@ def _joined(rows: list[Rows], n_members: list[int]) -> tuple[Rows, list[int]]:
         return None if values[0] is None else torch.cat(values)
 
     whole = dataclasses.replace(
-        parts[0], values=cat("values"), weights=cat("weights"), keys=cat("keys"), n_rows=length
+        parts[0],
+        values=cat("values"),
+        weights=cat("weights"),
+        keys=cat("keys"),
+        n_rows=len(rows[0]),
     )
     if whole.bounds is not None:
         sizes = torch.tensor(n_members, device=whole.device)

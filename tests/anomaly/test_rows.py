@@ -6,7 +6,8 @@ import torch
 
 from skae._anomaly.distances import Distances, Member, View, in_deviations
 from skae._anomaly.draws import draw
-from skae._anomaly.rows import _combined, _projected, _whitening, projection
+from skae._anomaly.projections import projected, projection
+from skae._anomaly.rows import _combined, _whitening
 
 ROWS = torch.tensor([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]], dtype=torch.float64)
 
@@ -76,14 +77,22 @@ def test_combination_is_a_smooth_maximum():
     assert combined[2] == pytest.approx(9.0 - np.log(2) / 1.5, abs=1e-6)
 
 
-def test_projection_keeps_distances():
-    joint = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 20, 1000)))
-    projected = _projected(joint, projection(1000, seed=1))
-    assert projected.shape == (2, 20, 256)
-    before, after = torch.cdist(joint, joint), torch.cdist(projected, projected)
-    far = before > 0
+@pytest.mark.parametrize("width", [1000, 5000], ids=["directions", "buckets"])
+def test_projection_keeps_distances(width):
+    joint = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 32, width)))
+    joint[:, 16:, : width // 2] = 0.0  # What differs lies side by side.
+    found = projected(joint, projection(width, seed=1))
+    assert found.shape == (2, 32, 256)
+    before, after = torch.cdist(joint, joint), torch.cdist(found, found)
+    far = before > 1.0
     assert (after[far] / before[far] - 1).abs().max() < 0.25
-    assert torch.equal(_projected(joint, projection(1000, seed=1)), projected)
+    assert torch.equal(projected(joint, projection(width, seed=1)), found)
+    # The same bits in any batch of whole blocks.
+    assert torch.equal(projected(joint[:, 16:], projection(width, seed=1)), found[:, 16:])
+
+
+def test_few_columns_are_not_projected():
+    joint = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 20, 256)))
     assert projection(256, seed=1) is None
-    assert _projected(joint[..., :256], None) is not joint
-    assert torch.equal(_projected(joint[..., :256], None), joint[..., :256])
+    assert projection(300, seed=1, few=True) is None
+    assert torch.equal(projected(joint, None), joint)

@@ -9,7 +9,7 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.decomposition import PCA, TruncatedSVD
 
-from skae import AutoencoderTransformer, io
+from skae import AutoencoderAnomalyDetector, AutoencoderTransformer, io
 from skae._networks.principal import axes_of_blocks, principal_axes
 from skae._networks.subspace import SubspaceNetwork
 from skae._runtime.tuning import SUBSPACE_AXES, WIDE_FEATURES
@@ -55,7 +55,7 @@ def test_axes_of_blocks_are_those_of_all_rows(weighted):
 def test_wide_rows_are_rebuilt_as_pca_does_or_better(fitted):
     network = fitted._model.network
     assert isinstance(network, SubspaceNetwork)
-    assert network.spec.widths[0] == SUBSPACE_AXES
+    assert network.spec.widths[0] == len(X) < SUBSPACE_AXES  # More axes tell nothing more.
     pca = PCA(4, random_state=0).fit(X)
     best = ((pca.inverse_transform(pca.transform(NEW)) - NEW) ** 2).mean()
     assert ((fitted.reconstruct(NEW) - NEW) ** 2).mean() <= 1.02 * best
@@ -126,3 +126,55 @@ def test_other_settings_learn(changes):
     model = AutoencoderTransformer(**SMALL | changes).fit(X)
     assert isinstance(model._model.network, SubspaceNetwork) == ("loss" not in changes)
     assert model.score(NEW) > 0.3
+
+
+BROKEN = NEW + np.where(np.arange(WIDTH) % 100 == 0, 1.0, 0.0)  # One feature of a hundred is off.
+
+
+def test_a_detector_of_wide_rows_sees_what_lies_outside_of_the_subspace():
+    detector = AutoencoderAnomalyDetector(random_state=0).fit(X)
+    network = detector._model.network
+    assert isinstance(network, SubspaceNetwork)
+    # Each member's axes are those of its own rows, so that the others are new to it.
+    axes = network.front.axes
+    assert axes.shape == (4, detector.max_samples_, WIDTH)
+    assert not torch.equal(axes[0], axes[1])
+    assert detector.score_samples(BROKEN).max() < detector.score_samples(NEW).min()
+    assert (detector.predict(BROKEN) == -1).all()
+    assert (detector.predict(NEW) == 1).mean() > 0.8
+    # A row alone has the bits that it has among others.
+    np.testing.assert_array_equal(
+        detector.score_samples(NEW[3:4]), detector.score_samples(NEW)[3:4]
+    )
+
+
+def test_files_and_pickles_hold_a_detector_of_wide_rows(tmp_path):
+    detector = AutoencoderAnomalyDetector(max_epochs=2, random_state=0).fit(X)
+    expected = detector.score_samples(NEW)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(detector)).score_samples(NEW), expected)
+    io.save(detector, tmp_path / "detector")
+    np.testing.assert_array_equal(io.load(tmp_path / "detector").score_samples(NEW), expected)
+    network, rows = detector._model.network, torch.zeros(1, WIDTH)
+    with torch.no_grad():
+        encoder, decoder = network.modules(member=2)
+        alone, all_of_them = decoder(encoder(rows)), network.decode(network.encode(rows))
+    torch.testing.assert_close(alone, all_of_them[2], rtol=1e-4, atol=1e-4)
+
+
+def test_members_with_rows_of_their_own_go_on_training_and_are_held_to_others():
+    detector = AutoencoderAnomalyDetector(max_epochs=2, random_state=0).fit(X, X_val=NEW)
+    assert len(detector.validation_loss_curve_) == 2
+    more = detector.partial_fit(X)
+    assert isinstance(more._model.network, SubspaceNetwork)
+    assert np.isfinite(more.score_samples(NEW)).all()
+
+
+def test_wide_images_have_maps_from_a_subspace():
+    images = X.reshape(60, -1)[:, :4096].reshape(60, 64, 64)
+    detector = AutoencoderAnomalyDetector(max_epochs=2, random_state=0).fit(images)
+    assert isinstance(detector._model.network, SubspaceNetwork)
+    odd = NEW[:1, :4096].reshape(1, 64, 64).copy()
+    odd[0, 20:24, 30:34] += 30.0
+    place = np.unravel_index(detector.anomaly_map(odd)[0].argmax(), (64, 64))
+    assert 18 <= place[0] < 26
+    assert 28 <= place[1] < 36
