@@ -148,3 +148,15 @@ def by_column(values: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
     if not sizes:
         return values
     return np.add.reduceat(values, first_units(sizes, values.shape[1]), axis=1)
+
+
+def draw_values(units: np.ndarray, sizes: tuple[int, ...], rng: np.random.Generator) -> None:
+    """Of each category of rows of units draw a value, in proportion to its units, and make it one.
+
+    The others become zeros.
+    """
+    for start, size in zip(starts_of(sizes), sizes, strict=True):
+        own = units[:, start : start + size]
+        bounds = own.cumsum(axis=1) / own.sum(axis=1, keepdims=True)
+        value = (rng.random((len(own), 1)) > bounds).sum(axis=1)
+        own[:] = value.clip(max=size - 1)[:, None] == np.arange(size)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skae._data.convert import dense_chunks, library_of
+from skae._data.margins import Margins
 
 
 class Ranges(NamedTuple):
@@ -17,11 +18,17 @@ class Ranges(NamedTuple):
         Zero where a column was never observed.
     whole : ndarray of shape (n_features,), bool
         Whether all observed values were whole numbers.
+    margins : Margins or None
+        What the columns of drawn rows hold; None if it is what was decoded.
+    residuals : Margins or None
+        What reconstructions lack, column by column; None if nothing is added to what was decoded.
     """
 
     low: np.ndarray
     high: np.ndarray
     whole: np.ndarray
+    margins: Margins | None = None
+    residuals: Margins | None = None
 
     @classmethod
     def of(cls, rows: Any, n_categorical: int = 0) -> "Ranges":
@@ -43,9 +50,9 @@ class Ranges(NamedTuple):
         return cls(np.where(seen, low, 0.0), np.where(seen, high, 0.0), whole)
 
     def united(self, other: "Ranges") -> "Ranges":
-        """The ranges of these rows and others."""
+        """The ranges of these rows and others, with the margins of the others."""
         low, high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
-        return Ranges(low, high, self.whole & other.whole)
+        return other._replace(low=low, high=high, whole=self.whole & other.whole)
 
     def restored(self, values: np.ndarray) -> np.ndarray:
         """Values clipped to the ranges, and rounded in columns of whole numbers; float64."""

@@ -6,10 +6,12 @@ from numbers import Integral
 from typing import Any, Self, cast
 
 import numpy as np
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from skae._data.columns import Ranges
+from skae._data.margins import Margins
 from skae._data.streamed import block_length, sampled
 from skae._data.types import FloatArray, MatrixLike, Output, RandomState
 from skae._estimators.base import BaseAutoencoder
@@ -18,7 +20,10 @@ from skae._estimators.inputs import weighted_rows
 from skae._estimators.output import like_training_rows
 from skae._model.density import QUICK, Mixture, Pending, draw, fit_density
 from skae._runtime.randomness import DENSITY_STREAM, draw_seed
-from skae._runtime.tuning import DENSITY_ROWS
+from skae._runtime.tuning import DENSITY_ROWS, MARGIN_DRAWS
+
+# Numbers of rows that margins are learned from, at most.
+_MARGIN_VALUES = 1 << 22
 
 
 class SamplingAutoencoder(BaseAutoencoder):
@@ -69,8 +74,13 @@ class SamplingAutoencoder(BaseAutoencoder):
                 f"There is no density of the {self.n_components_} latents to sample from. Use a "
                 f"network with a bottleneck, or fit a density with fit_density."
             )
-        latents = draw(self._density, n_samples, np.random.default_rng(draw_seed(random_state)))
-        return self._restored(self._model.decode(latents))
+        rng = np.random.default_rng(draw_seed(random_state))
+        drawn = self._decoded_draws(n_samples, rng)
+        if (margins := self._ranges.margins) is not None:
+            n_drawn = min(MARGIN_DRAWS, max(1, _MARGIN_VALUES // self._table.width))
+            own = Margins.of(self._decoded_draws(n_drawn, np.random.default_rng(0)), self._n_units)
+            drawn = own.moved(drawn, margins, self._table.sizes, rng)
+        return self._restored(drawn)
 
     def interpolate(self, a: MatrixLike, b: MatrixLike, steps: int = 10) -> Output:
         """Rows on the straight way from one row to another, in the latents.
@@ -179,7 +189,12 @@ class SamplingAutoencoder(BaseAutoencoder):
         X, weights = sampled(X, weights, DENSITY_ROWS, length, seed, DENSITY_STREAM)
         kind = self.latent_density
         kind = kind if isinstance(kind, str) else clone(kind)
-        self._density, self._ranges = None, Ranges.of(X, sum(self._table.sizes))
+        self._density, self._ranges = None, Ranges.of(X, self._n_units)
+        if self._is_table():
+            rows = self._some_rows(X, weights, seed)
+            margins = Margins.of(rows, self._n_units)
+            residuals = Margins.of(rows - self._model.reconstruct(rows), self._n_units)
+            self._ranges = self._ranges._replace(margins=margins, residuals=residuals)
         if self._has_bottleneck():
             arguments = kind, self._model.encode(X), weights, seed
             self._density = Pending(functools.partial(fit_density, *arguments))
@@ -190,6 +205,31 @@ class SamplingAutoencoder(BaseAutoencoder):
         # Who draws no rows pays for no mixture. Two threads at a time find the same one.
         if isinstance(density := getattr(self, "_density", None), Pending):
             self._density = density.density()
+
+    def _is_table(self) -> bool:
+        """Whether each column is a quantity of its own: no pixel, and no step of a signal."""
+        looks_like_pixels = getattr(self._model.scaler, "limits", None) is not None
+        return self._input.image_shape is None and not looks_like_pixels
+
+    def _some_rows(self, X: Any, weights: FloatArray | None, seed: int) -> np.ndarray:
+        """Rows that margins are learned from, drawn in proportion to their weights."""
+        size = min(X.shape[0], max(1, _MARGIN_VALUES // X.shape[1]))
+        p = None if weights is None else weights / weights.sum()
+        some = np.random.default_rng(seed).choice(X.shape[0], size, replace=p is not None, p=p)
+        rows = X[np.sort(some)]
+        return rows.toarray() if sparse.issparse(rows) else np.asarray(rows)
+
+    def _decoded_draws(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Decoded latents from the density, and what reconstructions lack of rows."""
+        drawn = self._model.decode(draw(self._density, n, rng)).astype(np.float64)
+        if (residuals := self._ranges.residuals) is not None:
+            n_numbers = drawn.shape[1] - self._n_units
+            drawn[:, :n_numbers] += residuals.drawn(n, rng)
+        return drawn
+
+    @property
+    def _n_units(self) -> int:
+        return sum(self._table.sizes)
 
     def _has_bottleneck(self) -> bool:
         return True

@@ -19,6 +19,7 @@ from skae._anomaly.rows import Scorer
 from skae._anomaly.seen import Seen
 from skae._anomaly.surroundings import Surroundings, ringed_sizes
 from skae._data.columns import Ranges, is_numeric
+from skae._data.margins import LEVELS
 from skae._data.scale import AffineScaler
 from skae._data.spec import InputSpec
 from skae._data.table import MOST_VALUES, Category, Table
@@ -137,7 +138,7 @@ def check_state(state: dict[str, Any], network: NetworkBuilder | None) -> None:
     if "_kept" in state:
         _check_imputer(state, n_features)
     if "_ranges" in state:
-        _check_ranges(state["_ranges"], state["_table"].width)
+        _check_ranges(state["_ranges"], state["_table"])
     weights = model["arrays"]["parameters"]
     if "_recent" in state:
         width = state["_table"].width
@@ -332,9 +333,14 @@ def _check_density(density: Mixture | None, n_latents: int) -> None:
     must(n > 0, "the density has no component")
 
 
-def _check_ranges(ranges: Ranges, width: int) -> None:
+def _check_ranges(ranges: Ranges, table: Table) -> None:
+    width, n_units = table.width, sum(table.sizes)
     check_arrays(ranges._asdict(), {"low": (width,), "high": (width,)})
     check_arrays(ranges._asdict(), {"whole": (width,)}, kinds="b")
+    shapes = {"quantiles": (len(LEVELS), width - n_units), "shares": (n_units,)}
+    for margins in (ranges.margins, ranges.residuals):
+        if margins is not None:
+            check_arrays(margins._asdict(), shapes)
 
 
 def _check_imputer(state: dict[str, Any], n_features: int) -> None:

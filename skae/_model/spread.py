@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skae._data.categories import starts_of
+from skae._data.categories import draw_values
 from skae._data.convert import dense_chunks
 from skae._data.table import Table
 from skae._model.model import Model
@@ -47,11 +47,7 @@ class Spread(NamedTuple):
         found = rows.astype(np.float64)
         for j, errors in enumerate(self.errors.T):
             found[:, j] += np.interp(rng.random(len(rows)), _LEVELS, errors)
-        for start, size in zip(starts_of(table.sizes), table.sizes, strict=True):
-            units = found[:, n_numbers + start : n_numbers + start + size]
-            bounds = units.cumsum(axis=1) / units.sum(axis=1, keepdims=True)
-            value = (rng.random((len(rows), 1)) > bounds).sum(axis=1)
-            units[:] = value.clip(max=size - 1)[:, None] == np.arange(size)
+        draw_values(found[:, n_numbers:], table.sizes, rng)
         return found
 
 

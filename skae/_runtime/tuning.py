@@ -131,8 +131,9 @@ FACTOR_PRIOR, LEAST_FACTOR_NOISE = 2e-3, 1e-2
 GAP_LEVELS, GAP_LEVELS_OF_ALL = 12, 2048
 GAP_PARTS = 5
 
-# Densities of latents.
+# Densities of latents, and what columns of decoded draws hold.
 DENSITY_ROWS = 20_000
+MARGIN_DRAWS = 4096
 MIXTURE_SIZES, ROWS_OF_A_COMPONENT = (1, 2, 3, 5, 10, 20, 40, 80), 10
 
 # Codecs: the error that step="auto" adds, and the further training.
