@@ -163,6 +163,75 @@ def test_density_of_other_rows_gives_rows_like_them():
         assert (drawn.max(axis=0) <= own.max(axis=0)).all()
 
 
+def table_of_many_kinds(n=600):
+    """A latent quantity; counts, bounded and skewed columns, a flag and text that hang on it."""
+    rng = np.random.default_rng(5)
+    level = rng.normal(size=n)
+    counts = rng.poisson(np.exp(level - 0.5))
+    skewed = np.where(level + rng.normal(size=n) < 0.5, 0.0, np.exp(2.0 * level))
+    flag = level + rng.normal(size=n) > 1.5
+    text = np.where(level + 0.5 * rng.normal(size=n) > 0.5, "high", "low")
+    return {"counts": counts, "skewed": skewed, "flag": flag, "text": text, "level": level}
+
+
+def test_columns_of_drawn_rows_hold_what_those_of_the_training_rows_do(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(table_of_many_kinds())
+    estimator = AutoencoderTransformer(**SMALL).set_output(transform="pandas").fit(frame)
+    drawn = estimator.sample(3000, random_state=0)
+    for count in range(4):
+        share = (drawn["counts"] == count).mean()
+        assert share == pytest.approx((frame["counts"] == count).mean(), abs=0.03)
+    assert (drawn["skewed"] == 0.0).mean() == pytest.approx(
+        (frame["skewed"] == 0.0).mean(), abs=0.03
+    )
+    levels = [0.6, 0.8, 0.9]
+    expected = frame["skewed"].quantile(levels)
+    np.testing.assert_allclose(drawn["skewed"].quantile(levels), expected, rtol=0.2, atol=0.2)
+    assert drawn["flag"].mean() == pytest.approx(frame["flag"].mean(), abs=0.02)
+    assert (drawn["text"] == "high").mean() == pytest.approx(
+        (frame["text"] == "high").mean(), abs=0.04
+    )
+    # What hangs together does so in drawn rows.
+    for rows in (frame, drawn):
+        assert rows["level"][rows["text"] == "high"].mean() > rows["level"].mean() + 0.3
+        assert rows["counts"].corr(rows["level"], method="spearman") > 0.3
+    save(estimator, tmp_path / "model.safetensors")
+    for again in (load(tmp_path / "model.safetensors"), pickle.loads(pickle.dumps(estimator))):
+        pandas.testing.assert_frame_equal(again.sample(50, random_state=1), estimator.sample(50, 1))
+
+
+def test_rows_drawn_for_a_class_have_its_columns():
+    X = np.column_stack([table_of_many_kinds()[name] for name in ("counts", "skewed", "level")])
+    estimator = AutoencoderTransformer(**SMALL | {"n_components": 2}).fit(X)
+    for rows in (X[X[:, 2] > 0], X[X[:, 2] <= 0]):
+        drawn = estimator.fit_density(rows).sample(3000, random_state=0)
+        assert (drawn[:, 0] == 0).mean() == pytest.approx((rows[:, 0] == 0).mean(), abs=0.03)
+        assert (drawn[:, 1] == 0).mean() == pytest.approx((rows[:, 1] == 0).mean(), abs=0.03)
+        median = np.median(rows, axis=0)
+        np.testing.assert_allclose(np.median(drawn, axis=0), median, rtol=0.15, atol=0.05)
+
+
+def test_columns_follow_the_weights_of_rows():
+    estimator = AutoencoderTransformer(**SMALL | {"max_epochs": 5}).fit(X)
+    weights = np.where(X[:, 0] > np.median(X[:, 0]), 9.0, 1.0)
+    drawn = estimator.fit_density(X, sample_weight=weights).sample(3000, random_state=0)
+    assert (drawn[:, 0] > np.median(X[:, 0])).mean() == pytest.approx(0.9, abs=0.06)
+
+
+def test_drawn_rows_do_not_all_lie_where_reconstructions_do():
+    rng = np.random.default_rng(6)
+    rows = rng.normal(size=(500, 1)) + 0.5 * rng.normal(size=(500, 4))
+    drawn = AutoencoderTransformer(**SMALL | {"n_components": 1}).fit(rows).sample(2000, 0)
+    np.testing.assert_allclose(np.corrcoef(drawn.T), np.corrcoef(rows.T), atol=0.12)
+
+
+def test_images_are_drawn_as_they_are_decoded():
+    images = load_digits().images
+    estimator = AutoencoderTransformer(**SMALL | {"max_epochs": 2}).fit(images)
+    assert estimator._ranges.margins is None
+
+
 def test_interpolation_goes_from_one_reconstruction_to_the_other():
     estimator = AutoencoderTransformer(**SMALL).fit(X)
     ways = estimator.interpolate(X[:2], X[5:7], steps=5).reshape(2, 5, 6)
@@ -180,10 +249,10 @@ def test_truncated_copy_samples_from_its_latents(cls):
     smaller = estimator.truncate(1)
     quantiles = np.quantile(smaller.sample(2000, random_state=0), [0.1, 0.5, 0.9], axis=0)
     np.testing.assert_allclose(quantiles, np.quantile(X, [0.1, 0.5, 0.9], axis=0), atol=0.3)
-    smaller._ranges = smaller._ranges._replace(margins=None)
+    smaller._ranges = smaller._ranges._replace(margins=None, residuals=None)
     drawn = smaller.sample(500, random_state=0)
     assert drawn.shape == (500, 6)
-    # Before each column is given what it holds in X, rows lie on the curve that a latent decodes to.
+    # As they are decoded, rows lie on the curve that one latent stands for.
     latents = smaller.transform(X)
     ends = latents.min() - np.ptp(latents), latents.max() + np.ptp(latents)
     curve = smaller.inverse_transform(np.linspace(*ends, 2000)[:, None])
