@@ -84,7 +84,7 @@ METHODS = {
     "CTGAN": rival("CTGAN"),
     "TVAE": rival("TVAE"),
     "skae": ours(AutoencoderTransformer(latent_density="gmm")),
-    "skae, variational": ours(VariationalAutoencoder()),
+    "skae variational": ours(VariationalAutoencoder()),
 }
 
 

@@ -31,7 +31,10 @@ class LatentAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Sampl
     _parameter_constraints = {
         **SamplingAutoencoder._parameter_constraints,
         "sparse_output": ["boolean"],
-        "latent_density": [StrOptions({"gaussian", "gmm"}), HasMethods(["fit", "sample"])],
+        "latent_density": [
+            StrOptions({"auto", "gaussian", "gmm"}),
+            HasMethods(["fit", "sample"]),
+        ],
     }
 
     sparse_output: bool

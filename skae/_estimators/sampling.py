@@ -20,7 +20,7 @@ from skae._estimators.inputs import weighted_rows
 from skae._estimators.output import like_training_rows
 from skae._model.density import QUICK, Mixture, Pending, draw, fit_density
 from skae._runtime.randomness import DENSITY_STREAM, draw_seed
-from skae._runtime.tuning import DENSITY_ROWS, MARGIN_DRAWS
+from skae._runtime.tuning import DENSITY_ROWS, MARGIN_DRAWS, QUICK_DENSITY_ROWS
 
 # Numbers of rows that margins are learned from, at most.
 _MARGIN_VALUES = 1 << 22
@@ -185,8 +185,8 @@ class SamplingAutoencoder(BaseAutoencoder):
         """Which of the trained latents are kept: all, unless the estimator says otherwise."""
 
     def _fit_density(self, X: Any, weights: FloatArray | None, seed: int) -> None:
-        length = block_length(X, self._model.dtype, 1)
-        X, weights = sampled(X, weights, DENSITY_ROWS, length, seed, DENSITY_STREAM)
+        place = block_length(X, self._model.dtype, 1), seed, DENSITY_STREAM
+        X, weights = sampled(X, weights, DENSITY_ROWS, *place)
         kind = self.latent_density
         kind = kind if isinstance(kind, str) else clone(kind)
         self._density, self._ranges = None, Ranges.of(X, self._n_units)
@@ -196,6 +196,8 @@ class SamplingAutoencoder(BaseAutoencoder):
             residuals = Margins.of(rows - self._model.reconstruct(rows), self._n_units)
             self._ranges = self._ranges._replace(margins=margins, residuals=residuals)
         if self._has_bottleneck():
+            if isinstance(kind, str) and kind == "auto":
+                X, weights = sampled(X, weights, QUICK_DENSITY_ROWS, *place)
             arguments = kind, self._model.encode(X), weights, seed
             self._density = Pending(functools.partial(fit_density, *arguments))
         if kind in QUICK:

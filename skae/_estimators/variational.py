@@ -109,14 +109,15 @@ class VariationalAutoencoder(LatentAutoencoder):
         Initial weights; both are random.
     sparse_output : bool, default=False
         Whether :meth:`transform` gives a CSR matrix; useful where most latents are zero.
-    latent_density : {"prior", "gaussian", "gmm"} or estimator, default="gmm"
-        What :meth:`sample` draws latents from: the standard normal distribution, or a density that
-        is fitted on the latents of at most 20,000 training rows when rows are first drawn: a normal
-        distribution, a mixture of them, or a scikit-learn estimator with ``sample`` (Ghosh et al.,
-        "From variational to deterministic autoencoders", ICLR 2020). The prior is where latents are
-        pressed to, not where they are: the others commonly draw better rows. Another default than
-        for the other estimators, since drawing is what this one is for, and a mixture draws best;
-        its fit takes seconds.
+    latent_density : {"auto", "prior", "gaussian", "gmm"} or estimator, default="gmm"
+        What :meth:`sample` draws latents from: a density that is fitted on the latents of at most
+        20,000 training rows when rows are first drawn, or the estimator is pickled or saved: a
+        normal distribution, a mixture of them, or a scikit-learn estimator with ``sample`` (Ghosh
+        et al., "From variational to deterministic autoencoders", ICLR 2020). "auto" is a mixture of
+        at most 4,000 rows. "prior" is the standard normal distribution, for study: latents are
+        pressed towards it, but do not fill it, and what it draws is far worse. Another default than
+        for the other estimators, since drawing is what this one is for, and a mixture of many rows
+        draws best; its fit takes seconds.
     optimizer : {"adam", "adamw", "sgd"}, default="adam"
         "sgd" has Nesterov momentum of 0.9 and needs a rate of 0.1 to 0.3: the loss is a mean over
         all cells.
@@ -213,7 +214,7 @@ class VariationalAutoencoder(LatentAutoencoder):
         "beta": [Interval(Real, 0, None, closed="left")],
         "kl_warm_up": [Interval(Real, 0, 1, closed="both")],
         "latent_density": [
-            StrOptions({"prior", "gaussian", "gmm"}),
+            StrOptions({"auto", "prior", "gaussian", "gmm"}),
             HasMethods(["fit", "sample"]),
         ],
     }

@@ -84,7 +84,7 @@ def fit_density(kind: Any, Z: np.ndarray, weights: np.ndarray | None, seed: int)
 
     Parameters
     ----------
-    kind : {"gaussian", "gmm", "prior"} or estimator with ``fit`` and ``sample``
+    kind : {"auto", "gaussian", "gmm", "prior"} or estimator with ``fit`` and ``sample``
     Z : ndarray of shape (n, n_latents)
     weights : ndarray of shape (n,) or None
         Latents are drawn in proportion to them.
@@ -105,7 +105,7 @@ def fit_density(kind: Any, Z: np.ndarray, weights: np.ndarray | None, seed: int)
     with np.errstate(under="ignore"):
         if not isinstance(kind, str):
             return _seeded(clone(kind), rng).fit(Z)
-        return {"gaussian": _gaussian, "gmm": _gmm, "prior": _prior}[kind](Z, rng)
+        return _KINDS[kind](Z, rng)
 
 
 def draw(density: Any, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -159,6 +159,9 @@ def _gmm(Z: np.ndarray, rng: np.random.Generator) -> Mixture:
     factors = np.linalg.cholesky(best.covariances_)
     means = best.means_ * deviation + mean
     return Mixture(best.weights_, means, factors * deviation[:, None])
+
+
+_KINDS = {"auto": _gmm, "gaussian": _gaussian, "gmm": _gmm, "prior": _prior}
 
 
 def _seeded(estimator: Any, rng: np.random.Generator) -> Any:
