@@ -32,7 +32,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from tables import encoder
 
-from skae import AutoencoderTransformer, VariationalAutoencoder
+from skae import AutoencoderTransformer
 
 FILES = {
     "adult": ("adult.csv.gz", "income", ["split", "fnlwgt"]),
@@ -83,8 +83,7 @@ METHODS = {
     "real rows": lambda X, y, seed: (X, y),
     "CTGAN": rival("CTGAN"),
     "TVAE": rival("TVAE"),
-    "skae": ours(AutoencoderTransformer(latent_density="gmm")),
-    "skae variational": ours(VariationalAutoencoder()),
+    "skae": ours(AutoencoderTransformer()),
 }
 
 

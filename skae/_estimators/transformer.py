@@ -124,7 +124,7 @@ class AutoencoderTransformer(LatentAutoencoder):
         are first drawn, or the estimator is pickled or saved: a normal distribution, a mixture of
         them, or a scikit-learn estimator with ``sample`` (Ghosh et al., "From variational to
         deterministic autoencoders", ICLR 2020), each of at most 20,000 rows. "auto" is a mixture of
-        at most 4,000 rows, which is fitted in a second or two; that of more draws better images.
+        at most 2,000 rows, which is fitted in a second or two; that of more draws better images.
     optimizer : {"adam", "adamw", "sgd"}, default="adam"
         "sgd" has Nesterov momentum of 0.9 and needs a rate of 0.1 to 0.3: the loss is a mean over
         all cells.

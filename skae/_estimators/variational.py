@@ -114,7 +114,7 @@ class VariationalAutoencoder(LatentAutoencoder):
         20,000 training rows when rows are first drawn, or the estimator is pickled or saved: a
         normal distribution, a mixture of them, or a scikit-learn estimator with ``sample`` (Ghosh
         et al., "From variational to deterministic autoencoders", ICLR 2020). "auto" is a mixture of
-        at most 4,000 rows. "prior" is the standard normal distribution, for study: latents are
+        at most 2,000 rows. "prior" is the standard normal distribution, for study: latents are
         pressed towards it, but do not fill it, and what it draws is far worse. Another default than
         for the other estimators, since drawing is what this one is for, and a mixture of many rows
         draws best; its fit takes seconds.
