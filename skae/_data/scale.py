@@ -18,7 +18,7 @@ from sklearn.base import clone
 from skae._data.convert import missing_mask
 from skae._data.reach import Chunks, Ranged, joined, range_of, united, within_fences
 from skae._runtime.communicator import ALONE, Communicator, gathered, largest, total
-from skae._runtime.tuning import CONSTANT_SHARE, FAR_MARGIN, FEW_VALUES
+from skae._runtime.tuning import CONSTANT_SHARE, FAR_MARGIN, FEW_VALUES, FLAG_SCALE
 
 # Rows that are sorted at once.
 _BLOCK_ROWS = 4096
@@ -105,6 +105,12 @@ class AffineScaler(Ranged):
         rows = self._given_back(rows)
         # Rounding must not move values beyond the limits.
         return rows if self.limits is None else rows.clip(*self.limits, out=rows)
+
+    @property
+    def is_of_flags(self) -> bool:
+        """Whether most of the features are flags, as of one-hot categories, put in pairs' scale."""
+        is_flag = self.scale == FLAG_SCALE
+        return self.name == "pairs" and not self.sizes and bool(is_flag.mean() > 0.5)
 
     @property
     def _dtype(self) -> np.dtype:
@@ -272,6 +278,15 @@ def _flags(summary: _Summary, rows: Any) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.where(summary.is_flag, 1.0, deviation)
 
 
+def _pairs(summary: _Summary, rows: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Like "flags", but flags count as the two of a category of equally frequent values.
+
+    Together, these then vary as much as one scaled number.
+    """
+    mean, deviation = _standard(summary, rows)
+    return mean, np.where(summary.is_flag, FLAG_SCALE, deviation)
+
+
 def _common(summary: _Summary, rows: Any) -> tuple[np.ndarray, np.ndarray]:
     """A center for each feature, one scale for all: the root of the mean variance."""
     mean = summary.mean
@@ -312,6 +327,7 @@ def _counts(summary: _Summary, rows: Any) -> tuple[np.ndarray, np.ndarray]:
 _SCALINGS: dict[str, Callable[[_Summary, Any], tuple[np.ndarray, np.ndarray]]] = {
     "standard": _standard,
     "flags": _flags,
+    "pairs": _pairs,
     "common": _common,
     "minmax": _minmax,
     "robust": _robust,

@@ -108,9 +108,9 @@ class DenoisingAutoencoder(PairedAutoencoder):
         scale of features of at most 32 values (flags, counts, grades) and is "standard" for the
         others. "auto" takes "minmax" for "log_loss"; "common" for data that look like pixels (all
         features start at one minimum and at least half of them reach half of the common range);
-        else "standard", but features of zeros and ones (flags) are only centered. With "auto", rows
-        that look like pixels are reconstructed within the range seen: over the last tenth of the
-        training, and in all predictions, outputs are cut off where it ends.
+        else "standard", but the scale of features of zeros and ones (flags) is the root of a half.
+        With "auto", rows that look like pixels are reconstructed within the range seen: over the
+        last tenth of the training, and in all predictions, outputs are cut off where it ends.
     output_bounds : {"nonnegative"}, tuple or None, default=None
         Bounds of the rows that are given back, in the user's units: ``(low, high)``, each a number,
         one for each column, or None for no bound. "nonnegative" is ``(0, None)``. Categories have

@@ -247,7 +247,7 @@ class AutoencoderFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             network.fit_gain(rows.values, given)
 
     def _autos(self) -> Autos:
-        return Autos(init="random", most_epochs=FEATURE_EPOCHS)
+        return Autos(init="random", scaling="flags", most_epochs=FEATURE_EPOCHS)
 
     def _draws(self) -> bool:
         return True

@@ -15,10 +15,7 @@ from skae._data.categories import Categories
 from skae._data.convert import dense_chunks, weighted_chunks
 from skae._data.loaded import Rows, content_keys, load_rows
 from skae._data.projected import ProjectedRows
-from skae._data.scale import (
-    Scaler,
-    unscaled,
-)
+from skae._data.scale import AffineScaler, Scaler, unscaled
 from skae._data.shards import local
 from skae._data.streamed import (
     block_length,
@@ -52,6 +49,8 @@ from skae._runtime.tuning import (
     FACTOR_PASSES,
     FACTOR_ROWS,
     FEATURE_ROWS,
+    FEW_LATENTS,
+    PATH_WEIGHT,
     START_ROWS,
     SUBSPACE_AXES,
     WIDE_FEATURES,
@@ -153,6 +152,8 @@ def prepare(
     rows, weights = estimator._training_rows(X, sample_weight, reset=not resume)
     setting = _resolved(estimator, rows, resume, one_pass)
     scaler = fitted_scaler(estimator, rows, weights, setting.plan, resume)
+    if X_noisy is None and _keeps_path(scaler, setting):
+        setting = setting._replace(plan=dataclasses.replace(setting.plan, path_weight=PATH_WEIGHT))
     noisy = None
     if X_noisy is not None:
         noisy, _ = estimator._training_rows(X_noisy, sample_weight, reset=False)
@@ -167,6 +168,18 @@ def prepare(
         job = job._replace(plan=plan)
         job.rows.validation = _beside(network, held_out, scaler)
     return Prepared(rows, weights, scaler, job, network, setting.plan.loss, setting.dtype)
+
+
+def _keeps_path(scaler: Scaler, setting: _Setting) -> bool:
+    """Whether latents keep telling linearly what PCA's components tell.
+
+    Few latents of many flags would bend to rebuild as many of these as they can.
+    """
+    spec, plan = setting.spec, setting.plan
+    if not (setting.starts_as_pca and isinstance(spec, DenseSpec) and plan.noise is None):
+        return False
+    has_few = spec.n_latents <= FEW_LATENTS * spec.n_features
+    return has_few and isinstance(scaler, AffineScaler) and scaler.is_of_flags
 
 
 def _beside(network: Network, X: Any, scaler: Scaler) -> Rows:

@@ -436,7 +436,7 @@ class AutoencoderImputer(TransformerMixin, BaseAutoencoder):
         self._flagged = gaps & bool(self.add_indicator)
 
     def _autos(self) -> Autos:
-        return Autos(most_epochs=IMPUTER_EPOCHS)
+        return Autos(scaling="flags", most_epochs=IMPUTER_EPOCHS)
 
     def _fills_gaps(self) -> bool:
         """Whether the network is the one for rows with gaps, and not an autoencoder."""

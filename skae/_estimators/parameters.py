@@ -52,7 +52,7 @@ class Autos(NamedTuple):
 
     init: str = "pca"
     layers: Callable[[int], tuple[int, ...]] = auto.hidden_layer_sizes
-    scaling: str = "flags"
+    scaling: str = "pairs"
     learning_rate: float = LEARNING_RATE
     most_epochs: int = MOST_EPOCHS
     limited: bool = True

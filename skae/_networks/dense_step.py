@@ -51,6 +51,9 @@ class DenseStep:
     latent_gradient : Tensor
         Gradient of a penalty with respect to the latents; filled by the caller before
         :meth:`backward`, and read only if built with ``latent_penalty``.
+    beside : Tensor
+        What the encoder's layers add to its path; written by :meth:`forward` if built with
+        ``latent_penalty``.
     gradient : Tensor
         Gradient of the loss with respect to ``output``; filled by the caller before
         :meth:`backward`.
@@ -116,6 +119,9 @@ class DenseStep:
             x, block = self._linear(layer, gradient, x, is_first=i == 0)
             blocks.append(block)
             if layer.path is not None:
+                if self._latent_penalty and i == spec.depth - 1:
+                    self.beside = torch.empty_like(x)
+                    self._forward.append(partial(self.beside.copy_, x))
                 self._forward.append(add_product(source, layer.path, x))
             if i == spec.depth - 1:
                 if spec.activated:

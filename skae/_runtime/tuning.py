@@ -30,6 +30,7 @@ DIVERGED_ERROR = 10.0
 # Networks that start as PCA.
 START_ROWS = 16_384
 UNITS_BESIDE_PCA = 0.1
+PATH_WEIGHT, FEW_LATENTS = 10.0, 0.25
 PROOF_SHARE, PROOF_ROWS, CLEAR_GAIN = 0.1, 1024, 0.5
 ROWS_OF_A_FEATURE = 5
 SHARES_KEPT = (1.0, 0.75, 0.5, 0.25, 0.0)
@@ -57,6 +58,7 @@ ZERO_ROWS, ZERO_SHARE = 256, 0.9
 # Scaling: most values that a flag, a count or a grade takes; least spread of a feature.
 FEW_VALUES = 32
 CONSTANT_SHARE = 1e-6
+FLAG_SCALE = 0.5**0.5
 
 # Values far out: a few of them at each end, fences around the others, how far networks are taken.
 FEW_ROWS_SHARE, FEW_ROWS = 0.01, 3

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from skae._data.loaded import Rows, within
 from skae._networks.dense import DenseNetwork, member_values
+from skae._networks.dense_step import DenseStep
 from skae._networks.factory import Network, draws_globally, make_step
 from skae._runtime.device import computing, has_graphs
 from skae._runtime.randomness import (
@@ -303,7 +304,8 @@ class _Batch:
     ):
         self._rows, self._noise, self._latent_l1 = rows, noise, plan.latent_l1
         self._loss: Loss = loss_of(plan.loss, rows.categories)
-        self.step = make_step(network, gradients, size, plan.product_dtype, plan.latent_l1 > 0)
+        has_penalty = plan.latent_l1 > 0 or plan.path_weight > 0
+        self.step = make_step(network, gradients, size, plan.product_dtype, has_penalty)
         clean = self.step.input
         has_noise = noise is not None or rows.noisy is not None
         if has_noise or clean.dtype != network.parameters.dtype:
@@ -319,6 +321,11 @@ class _Batch:
         n_cells = size * rows.n_columns * rows.observed_share
         self._scale = clean.new_full((1, 1, 1), self._loss.scale / n_cells)
         self._penalty_scale = clean.new_full((1, 1, 1), plan.latent_l1 / size)
+        self._beside: tuple[Tensor, Tensor] | None = None
+        if plan.path_weight > 0:
+            assert isinstance(self.step, DenseStep)
+            variances = self.step.network.layers[-1].path.square().sum(1, keepdim=True)
+            self._beside = self.step.beside, variances * (plan.path_weight * self._scale)
         self._beta, self._warm_up, self._dispersion = plan.beta, plan.kl_warm_up, network.dispersion
         self._row_cells = n_cells / size
         # At a constant rate training has no fixed end, so outputs are bounded from the start.
@@ -370,11 +377,21 @@ class _Batch:
             self._weigh_divergence(self._beta, values, losses, weights, progress)
         if self._latent_l1:
             torch.sign(step.latents, out=step.latent_gradient).mul_(penalty_scale)
+        elif self._beside is not None:
+            self._hold_to_path(*self._beside, weights)
         step.backward()
 
     def bounded(self, progress: float) -> bool:
         """Whether outputs are kept within the bounds of the rows."""
         return progress >= self._bounded_from
+
+    def _hold_to_path(self, beside: Tensor, scale: Tensor, weights: Tensor | None) -> None:
+        """Set the gradient of the squared error of what the decoder's path alone gives.
+
+        What PCA misses is orthogonal to its axes, so that only what the encoder adds counts.
+        """
+        scale = scale if weights is None else scale * weights
+        torch.mul(beside, scale, out=self.step.latent_gradient)
 
     def seen(self) -> Seen:
         """The rows that were gathered last."""

@@ -18,6 +18,9 @@ from skae._training.noise import Noise
 class TrainingPlan:
     """All settings of the training loop, with every "auto" resolved.
 
+    ``path_weight`` weighs the error of the rows that the decoder's linear path alone gives, where
+    the network starts as PCA.
+
     ``beta`` weighs the divergence of drawn latents; this weight rises to ``beta`` over a
     share ``kl_warm_up`` of the steps. It is None if latents are not drawn.
 
@@ -45,6 +48,7 @@ class TrainingPlan:
     image_shape: tuple[int, ...] | None = None
     beta: float | None = None
     kl_warm_up: float = 0.0
+    path_weight: float = 0.0
     max_samples: int | None = None
     places: tuple[tuple[int, float], ...] = ()
     first_rows: tuple[int, ...] = ()

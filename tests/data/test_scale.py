@@ -60,6 +60,20 @@ def test_flags_are_only_centered():
     standard = _fit("standard", rows[:, 3:])
     np.testing.assert_array_equal(scaler.scale[:3], 1.0)
     np.testing.assert_allclose(_fit("flags", rows).scale[3:], standard.scale)
+    assert not scaler.is_of_flags
+
+
+def test_flags_in_pairs_vary_as_much_as_one_number():
+    rng = np.random.default_rng(0)
+    category = (rng.permutation(500) < 250) * 1.0
+    pair = np.column_stack([category, 1.0 - category])
+    scaler = _fit("pairs", np.column_stack([pair, rng.normal(size=500)]))
+    scaled = np.empty(pair.shape + np.array([0, 1]))
+    scaler.transform(np.column_stack([pair, np.zeros(500)]), scaled)
+    np.testing.assert_allclose(scaled[:, :2].var(0).sum(), 1.0)
+    assert scaler.is_of_flags
+    numbers = rng.normal(size=(500, 2))
+    assert not _fit("pairs", np.column_stack([pair, numbers])).is_of_flags
 
 
 def test_common_scale_is_the_root_of_the_mean_variance():

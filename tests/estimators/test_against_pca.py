@@ -133,3 +133,31 @@ def test_folds_that_hold_back_numbers_of_rows_of_their_own_are_searched():
     for size, score in zip((1, 2), search.cv_results_["split0_test_score"], strict=True):
         alone = base.set_params(n_components=size).fit(X[45:])
         assert score == pytest.approx(alone.score(X[:45]), abs=1e-5)
+
+
+def test_few_latents_of_one_hot_columns_tell_what_components_tell():
+    rng = np.random.default_rng(0)
+    hidden = rng.normal(size=(600, 4))
+    of_values = hidden[:, :3, None] * 2 + rng.normal(size=(600, 3, 5))
+    one_hot = (of_values.argmax(2)[..., None] == np.arange(5)).reshape(600, 15) * 1.0
+    X = np.column_stack([hidden @ rng.normal(size=(4, 4)), one_hot])
+
+    def found(latents, kept):
+        """Share of the variance of PCA's components that is linear in the latents."""
+        given = np.column_stack([np.ones(len(latents)), latents])
+        missed = kept - given @ np.linalg.lstsq(given, kept)[0]
+        return 1.0 - missed.var(0) / kept.var(0)
+
+    scaled = (X - X.mean(0)) / np.where(np.arange(19) < 4, X.std(0), 0.5**0.5)
+    components = PCA(4).fit_transform(scaled)
+    shares = {
+        scaling: found(
+            AutoencoderTransformer(
+                n_components=4, scaling=scaling, early_stopping=False, random_state=0
+            ).fit_transform(X),
+            components,
+        )
+        for scaling in ("auto", "standard")
+    }
+    assert shares["auto"].min() > 0.99
+    assert shares["standard"].min() < 0.9

@@ -6,11 +6,12 @@ import torch
 
 from skae._data.loaded import load_rows
 from skae._data.scale import AffineScaler
-from skae._networks.dense import DenseSpec
+from skae._networks.dense import DenseNetwork, DenseSpec
 from skae._networks.factory import initialize
 from skae._networks.modules import ModuleSpec
+from skae._networks.principal import start_as_pca
 from skae._training.feeds import batch_sizes
-from skae._training.loop import train
+from skae._training.loop import _Batch, train
 from skae._training.monitor import Monitor
 from skae._training.plan import TrainingPlan, TrainState
 from skae.exceptions import DivergenceError
@@ -177,3 +178,29 @@ def test_a_last_batch_of_one_row_joins_the_one_before():
     assert batch_sizes(5, 16) == [5]
     assert batch_sizes(1, 16) == [1]
     assert batch_sizes(3, 1) == [1, 1, 1]
+
+
+@pytest.mark.parametrize("weights", [None, np.arange(1.0, 71.0)])
+def test_the_gradient_of_what_the_path_alone_misses(weights):
+    spec = DenseSpec(6, (8,), (2,), activation="tanh", linear_path=True)
+    own = np.ones(70) if weights is None else weights / weights.mean()
+    centered = X - own @ X / 70
+    rows = load_rows(centered, weights, SCALER, torch.float64, CPU, False)
+    x, network = rows.values, initialize(spec, (0,), torch.float64, CPU)
+    start_as_pca(network, x.clone(), torch.from_numpy(own)[None], (0,))
+    gradients = torch.zeros_like(network.parameters)
+    batch = _Batch(network, rows, _plan(path_weight=3.0), gradients, None, 70)
+    index = torch.arange(70)[None]
+    batch.compute_gradients(index, index, torch.empty(1, 70, dtype=torch.float64), 0.0)
+
+    def loss(parameters):
+        moved = DenseNetwork(spec, parameters, network.buffers)
+        codes = moved.encode(x)
+        alone = codes @ network.layers[-1].path.mT
+        errors = (moved.decode(codes) - x).square() + 3.0 * (alone - x).square()
+        return float((errors.mean(-1)[0] * torch.from_numpy(own)).mean())
+
+    direction = torch.randn(gradients.shape, dtype=torch.float64, generator=torch.Generator())
+    direction[-2 * 6 * 2 :] = 0.0  # The paths are not trained.
+    ends = [loss(network.parameters + side * direction) for side in (-1e-5, 1e-5)]
+    assert float(gradients @ direction) == pytest.approx((ends[1] - ends[0]) / 2e-5, rel=1e-5)
