@@ -104,12 +104,12 @@ def test_each_column_counts_once():
     wide = frame.assign(city=[f"c{i % 100}" for i in range(400)])
     assert estimator._model.n_columns == 5
     assert AutoencoderTransformer(**SMALL).fit(wide)._model.n_columns == 5
-    # Who knows shares and means alone explains nothing, and loses one a column; of a flag, which is
-    # only centered, its variance.
+    # Who knows shares and means alone explains nothing, and loses one a column; of a flag, whose
+    # scale is the root of a half, twice its variance.
     blind = AutoencoderTransformer(**SMALL | {"max_epochs": 1, "learning_rate": 1e-12})
     blind = blind.set_params(init="random").fit(wide)
     assert blind.score(wide) == pytest.approx(0.0, abs=0.1)
-    expected = (4 + wide["member"].astype(float).var()) / 5
+    expected = (4 + 2 * wide["member"].astype(float).var()) / 5
     assert -blind.score_samples(wide).mean() == pytest.approx(expected, abs=0.02)
 
 
