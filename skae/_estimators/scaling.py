@@ -24,7 +24,14 @@ from skae._data.streamed import sampled, scaling_sample
 from skae._data.types import FloatArray
 from skae._networks.conv import BUILDERS
 from skae._runtime.randomness import SCALING_STREAM
-from skae._runtime.tuning import FAR_MARGIN, FENCE_ROWS, WIDE_FEATURES, ZERO_ROWS, ZERO_SHARE
+from skae._runtime.tuning import (
+    FAR_MARGIN,
+    FENCE_ROWS,
+    NORM_SPREAD,
+    WIDE_FEATURES,
+    ZERO_ROWS,
+    ZERO_SHARE,
+)
 from skae._training.losses import LossKind, places_of
 from skae._training.plan import TrainingPlan
 
@@ -75,7 +82,7 @@ def _output_bounds(estimator: Any, n_features: int) -> np.ndarray | None:
 
 def _new_scaler(estimator: Any, X: Any, weights: FloatArray | None, plan: TrainingPlan) -> Scaler:
     scaling = estimator.scaling
-    if scaling == "auto" and X.shape[1] >= WIDE_FEATURES and _is_mostly_zero(X, plan):
+    if scaling == "auto" and _shares_a_unit(X, plan, estimator._autos().scaling):
         scaling = "common"
     if needs_all_rows(scaling):
         X, weights = scaling_sample(X, weights, plan.block_length, plan.seeds[0])
@@ -111,11 +118,28 @@ def _as_losses_need(scaler: Scaler, fit: Callable[[Any], Any], kind: LossKind) -
     return scaler
 
 
-def _is_mostly_zero(X: Any, plan: TrainingPlan) -> bool:
-    """Whether rows are counts of words, or the like: rare features must not be blown up."""
-    place = plan.block_length, plan.seeds[0], SCALING_STREAM
-    some, _ = sampled(X, None, ZERO_ROWS, *place)
-    return bool((dense_rows(some, slice(None)) == 0).mean() >= ZERO_SHARE)
+def _shares_a_unit(X: Any, plan: TrainingPlan, unlike: str) -> bool:
+    """Whether rows are words, or the like: rare features must not be blown up.
+
+    They are mostly zero; and unless they are wide, someone gave all rows one norm, as TF-IDF does.
+    ``unlike`` is the scaling of features that do not look like pixels.
+    """
+    is_wide = X.shape[1] >= WIDE_FEATURES
+    if not is_wide and unlike != "pairs":
+        return False
+    some, _ = sampled(X, None, ZERO_ROWS, plan.block_length, plan.seeds[0], SCALING_STREAM)
+    rows = dense_rows(some, slice(None)).astype(np.float64)
+    if (rows == 0).mean() < ZERO_SHARE:
+        return False
+    are_flags = bool(np.isin(rows, (0, 1)).all())  # One-hot rows have one norm by themselves.
+    norms = (np.linalg.norm(rows, order, axis=1) for order in (1, 2))
+    return is_wide or (not are_flags and any(map(_are_alike, norms)))
+
+
+def _are_alike(norms: np.ndarray) -> bool:
+    """Whether norms are one number, but for those of empty rows."""
+    norms = norms[norms > 0]
+    return len(norms) > 0 and bool(np.ptp(norms) <= NORM_SPREAD * norms.max())
 
 
 def _mixed_scaler(

@@ -89,7 +89,8 @@ class VariationalAutoencoder(LatentAutoencoder):
         centers each feature and divides all by one scale; "mixed" takes half of the range for the
         scale of features of at most 32 values (flags, counts, grades) and is "standard" for the
         others. "auto" takes "minmax" for "log_loss"; "common" for data that look like pixels (all
-        features start at one minimum and at least half of them reach half of the common range);
+        features start at one minimum and at least half of them reach half of the common range) or
+        like TF-IDF (nine tenths are zero, and rows have one norm or from 4,096 features on any);
         else "standard", but the scale of features of zeros and ones (flags) is the root of a half.
         With "auto", rows that look like pixels are reconstructed within the range seen: over the
         last tenth of the training, and in all predictions, outputs are cut off where it ends.

@@ -53,7 +53,7 @@ LEAST_SHARE, DAMPED_SHARE = 1e-4, 0.1
 
 # Wide rows: features from which networks work in a subspace, and its axes.
 WIDE_FEATURES, SUBSPACE_AXES = 4096, 256
-ZERO_ROWS, ZERO_SHARE = 256, 0.9
+ZERO_ROWS, ZERO_SHARE, NORM_SPREAD = 256, 0.9, 1e-3
 
 # Scaling: most values that a flag, a count or a grade takes; least spread of a feature.
 FEW_VALUES = 32

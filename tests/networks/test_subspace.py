@@ -1,6 +1,7 @@
 """Networks of wide rows work in their principal subspace."""
 
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from sklearn.base import clone
 from sklearn.decomposition import PCA, TruncatedSVD
 
 from skae import AutoencoderAnomalyDetector, AutoencoderTransformer, io
+from skae._estimators.scaling import _shares_a_unit
 from skae._networks.principal import axes_of_blocks, principal_axes
 from skae._networks.subspace import SubspaceNetwork
 from skae._runtime.tuning import SUBSPACE_AXES, WIDE_FEATURES
@@ -178,3 +180,20 @@ def test_wide_images_have_maps_from_a_subspace():
     place = np.unravel_index(detector.anomaly_map(odd)[0].argmax(), (64, 64))
     assert 18 <= place[0] < 26
     assert 28 <= place[1] < 36
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_mostly_empty_rows_of_one_norm_get_one_scale_whatever_holds_them(order):
+    counts = np.random.default_rng(0).poisson(0.05, size=(80, 200)) * np.geomspace(1, 100, 200)
+    counts[0] = 0.0  # An empty text.
+    norms = np.linalg.norm(counts, order, axis=1, keepdims=True)
+    words = np.divide(counts, norms, where=norms > 0, out=np.zeros_like(counts))
+    small = AutoencoderTransformer(**SMALL)
+    one, other = clone(small).fit(words), clone(small).fit(sparse.csr_array(words))
+    assert one._model.scaler.name == "common"
+    np.testing.assert_array_equal(one.transform(words), other.transform(words))
+    # Counts of texts of any length, and flags, stay as they were.
+    assert clone(small).fit(counts)._model.scaler.name != "common"
+    flags = np.eye(200)[np.random.default_rng(1).integers(200, size=80)]
+    assert not _shares_a_unit(flags, SimpleNamespace(block_length=None, seeds=(0,)), "pairs")
+    assert AutoencoderAnomalyDetector(max_epochs=1).fit(words)._model.scaler.name == "mixed"
