@@ -26,6 +26,7 @@ from skae._data.streamed import (
 from skae._data.types import FloatArray, MatrixLike
 from skae._estimators.scaling import check_targets, fitted_scaler
 from skae._model.model import Model
+from skae._networks.builders import Builder
 from skae._networks.conv import BUILDERS
 from skae._networks.dense import DenseNetwork, DenseSpec
 from skae._networks.factory import (
@@ -35,15 +36,17 @@ from skae._networks.factory import (
     copied,
     differences,
     initialize,
+    state_shapes,
     trained_part,
 )
 from skae._networks.features import FeaturesNetwork, FeaturesSpec, cuts_of
 from skae._networks.fronted import FrontedNetwork
 from skae._networks.gaps import Gaps
 from skae._networks.principal import AxesProducts, start_as_pca, start_as_shares
-from skae._networks.scattered import Front
+from skae._networks.scattered import Front, ScatteredSpec
 from skae._networks.subspace import Projection, SubspaceNetwork, SubspaceSpec
 from skae._runtime.device import computing, resolve_device, resolve_precision, trains_exactly
+from skae._runtime.memory import check_fits
 from skae._runtime.randomness import FRONT_STREAM, START_STREAM
 from skae._runtime.tuning import (
     FACTOR_PASSES,
@@ -68,6 +71,10 @@ _BLOCK_VALUES = 1 << 24
 
 # Numbers in the coefficients from which a front learns its subspace, about.
 _FRONT_VALUES = 1 << 25
+
+
+# Architectures behind a front, which are trained on coordinates of the rows.
+_FRONTED = (SubspaceSpec, ScatteredSpec, FeaturesSpec)
 
 
 @dataclasses.dataclass
@@ -288,6 +295,8 @@ def _built(
             like = torch.empty(0, dtype=dtype, device=device)
             some = _sample(X, weights, scaler, plan, FEATURE_ROWS, like)
         setting = setting._replace(spec=_with_pieces(estimator, setting.spec, some))
+    if local(X) is X:
+        _check_memory(X, scaler, setting)
     with computing(device, 0.0):
         if resume:
             network = _resumed_network(estimator, setting)
@@ -326,6 +335,30 @@ def _built(
     proves = setting.proves and not resume
     start = Start(network.parameters.clone(), choose) if proves else None
     return Job(network, rows, plan, state, Monitor(plan, network), start), whole
+
+
+def _check_memory(X: Any, scaler: Scaler, setting: _Setting) -> None:
+    """Refuse what has no room: weights, their gradients and moments, and the scaled rows."""
+    spec, plan, size = setting.spec, setting.plan, setting.train_dtype.itemsize
+    parts: dict[str, float] = {}
+    is_known = isinstance(spec, DenseSpec) or isinstance(spec.builder, Builder)
+    if setting.device.type == "cpu" and is_known:
+        counts = {name: math.prod(shape) for name, shape in state_shapes(spec).items()}
+        copies = 3 if plan.optimizer == "sgd" else 4
+        parts["weights and moments"] = float(size * copies * counts.pop("parameters"))
+        if counts:
+            parts["fixed arrays"] = float(size * sum(counts.values()))
+    loads = plan.block_length is None and scaler.name != "none"
+    if loads:
+        width = spec.n_features if isinstance(spec, _FRONTED) else X.shape[1]
+        n_sets = len(plan.seeds) if isinstance(spec, SubspaceSpec) else 1
+        parts["scaled rows"] = float(size * n_sets * X.shape[0] * width)
+    check_fits(
+        parts,
+        "This fit",
+        "Pass smaller hidden_layer_sizes or fewer rows, or rows in a file that is sliced, such as "
+        "numpy.load(..., mmap_mode='r')",
+    )
 
 
 def _held_back(X: Any, seed: int) -> Tensor:

@@ -20,6 +20,7 @@ from skae._networks.factory import Network, arrays_of, restore
 from skae._networks.products import ROW_BLOCK, padded
 from skae._networks.subspace import SubspaceNetwork
 from skae._runtime.device import computing, device_or_cpu
+from skae._runtime.memory import check_fits
 from skae._runtime.threads import Pace
 from skae._runtime.tuning import EXCESS_UNIT
 from skae._runtime.turns import Turns
@@ -30,6 +31,9 @@ TURNS = Turns(ROW_BLOCK)
 
 # Scaled values are cut off here: no layer, and no square, makes infinity of so much.
 FARTHEST = 1e15
+
+# What to do where results have no room.
+_PARTS = "Pass some rows at a time, or out=, a file, where the method takes it"
 
 # About the largest number of float32.
 _FAR = 1e38
@@ -251,6 +255,8 @@ class Model:
                 if unscaled:
                     result = self.scaler.inverse_transform(result)
                 if out is None:
+                    n_bytes = float(result.nbytes / len(result) * X.shape[0])
+                    check_fits({"results": n_bytes}, "This prediction", _PARTS)
                     out = np.empty((X.shape[0], *result.shape[1:]), dtype=result.dtype)
                 out[batch.part] = cast(result, out.dtype).reshape(len(result), *out.shape[1:])
                 pace.lap()
