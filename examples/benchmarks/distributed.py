@@ -108,24 +108,33 @@ def n_parameters(network: str) -> int:
     return sum((a + 1) * b for a, b in pairwise(sizes))
 
 
-def step_seconds(client: Client, addresses: list[str], network: str, batch: int) -> float:
-    """Of one step of a fit, without what a fit costs beside its steps."""
+def step_seconds(
+    client: Client, addresses: list[str], network: str, batch: int
+) -> tuple[float, float]:
+    """Of one step of a fit, without what a fit costs beside its steps; and of the CPU of a worker.
+
+    Other work on the machine disturbs the one, and not so much the other.
+    """
     n_features, hidden, n_latents = NETWORKS[network]
     X = on(client, addresses, EPOCH_STEPS * batch, n_features)
 
-    def fit(n_epochs: int) -> float:
+    def fit(n_epochs: int) -> np.ndarray:
         settings = {"hidden_layer_sizes": hidden, "batch_size": batch, "init": "random", **SEED}
         estimator = skae.dask.AutoencoderTransformer(
             n_components=n_latents, max_epochs=n_epochs, **settings
         )
-        return seconds(lambda: estimator.fit(X))
+        before = client.run(time.process_time, workers=addresses[:1])
+        wall = seconds(lambda: estimator.fit(X))
+        after = client.run(time.process_time, workers=addresses[:1])
+        return np.array([wall, after[addresses[0]] - before[addresses[0]]])
 
     fit(1)
-    few, n_epochs = min(fit(1) for _ in range(3)), 1
-    while (more := fit(1 + n_epochs) - few) < 0.4:
-        n_epochs *= 2 if more > 0.1 else 4
-    more = min(more, fit(1 + n_epochs) - few)
-    return more / (EPOCH_STEPS * n_epochs)
+    few, n_epochs = np.min([fit(1) for _ in range(3)], 0), 1
+    while (more := fit(1 + n_epochs) - few)[0] < 0.4:
+        n_epochs *= 2 if more[0] > 0.1 else 4
+    more = np.minimum(more, fit(1 + n_epochs) - few)
+    wall, of_cpu = more / (EPOCH_STEPS * n_epochs)
+    return float(wall), float(of_cpu)
 
 
 def reduce_seconds(fit: str, names: tuple[str, ...], rank: int, sizes: list[int]) -> list[float]:
@@ -167,15 +176,16 @@ class Steps:
     def __init__(self, n_rounds: int):
         with workers(4) as client:
             found = [self._round(client) for _ in range(n_rounds)]
-        self.steps, self.reduces = (
-            {key: float(np.median([one[key] for one in every])) for key in every[0]}
+        steps, self.reduces = (
+            {key: np.median([one[key] for one in every], 0) for key in every[0]}
             for every in zip(*found, strict=True)
         )
-        # Latency and bandwidth between two workers, by relative least squares.
-        times = np.array([self.reduces[network, 2] for network in NETWORKS])
-        terms = [[1.0, 4.0 * n_parameters(network)] for network in NETWORKS]
-        latency, slowness = np.linalg.lstsq(terms / times[:, None], np.ones(len(times)))[0]
-        self.latency, self.bandwidth = max(latency, 1e-6), 1 / slowness
+        self.steps = {key: wall for key, (wall, _) in steps.items()}
+        self.cpu = {key: of_cpu for key, (_, of_cpu) in steps.items()}
+        sizes = [n_parameters(network) for network in NETWORKS]
+        times = [self.reduces[network, 2] for network in NETWORKS]
+        self.latency, slowness = line(4 * np.array(sizes), np.array(times))
+        self.bandwidth = 1 / slowness
 
     @staticmethod
     def _round(client: Client) -> tuple[dict, dict]:
@@ -191,20 +201,29 @@ class Steps:
         found = {n: reduces(client, workers[:n]) for n in (2, 4)}
         return steps, {(network, n): found[n][network] for network in NETWORKS for n in found}
 
-    def of_rows(self, network: str, n_rows: float) -> float:
-        """A step on one worker: measured between the sizes measured, else in proportion."""
-        shares = sorted(rows for name, rows, n in self.steps if (name, n) == (network, 1))
-        times = [self.steps[network, share, 1] for share in shares]
-        if n_rows > shares[-1]:
-            return times[-1] * n_rows / shares[-1]
-        return float(np.interp(n_rows, shares, times))
+    def of_rows(self, network: str, n_rows: float, times: dict) -> float:
+        """A step on one worker, in proportion to its rows but for what any step takes."""
+        alone = [
+            (rows, time) for (name, rows, n), time in times.items() if (name, n) == (network, 1)
+        ]
+        fixed, of_row = line(*np.array(alone).T)
+        return fixed + of_row * n_rows
 
     def here(self, network: str, batch: int, n: int) -> float:
         """What the model says of n workers of this machine, which take turns at its cores."""
-        return turns(n) * (self.of_rows(network, batch / n) + self.reduce_here(network, n))
+        step = self.of_rows(network, batch / n, self.steps)
+        return turns(n) * (step + self.reduce_here(network, n))
 
     def reduce_here(self, network: str, n: int) -> float:
         return reduce_model(n_parameters(network), n, self.latency, self.bandwidth)
+
+
+def line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """The intercept and slope, none negative, that are nearest in relative errors."""
+    from scipy.optimize import nnls
+
+    (intercept, slope), _ = nnls(np.stack([np.ones(len(x)), x], 1) / y[:, None], np.ones(len(y)))
+    return float(intercept), float(slope)
 
 
 def turns(n: int) -> float:
@@ -230,6 +249,11 @@ def steps(n_rounds: int, latency: float, bandwidth: float) -> None:
             for n in (2, 4):
                 cells += [found.steps[network, batch, n], found.here(network, batch, n)]
             print(f"| {network} | {batch:,} | {milliseconds(cells)} |")
+    print("\nStep on one worker, ms of its CPU, by rows:\n")
+    for network in NETWORKS:
+        times = {rows: t for (name, rows, n), t in found.cpu.items() if (name, n) == (network, 1)}
+        cells = ", ".join(f"{rows:,}: {1000 * times[rows]:.2f}" for rows in sorted(times))
+        print(f"- {network}: {cells}")
     predictions(found, latency, bandwidth)
 
 
@@ -248,7 +272,7 @@ def predictions(found: Steps, latency: float, bandwidth: float) -> None:
                 rates = []
                 for n in (1, 8, 64, 1024):
                     share = batch if scaling == "weak" else batch / n
-                    step = found.of_rows(network, share)
+                    step = found.of_rows(network, share, found.cpu)
                     if n > 1:
                         step += reduce_model(n_parameters(network), n, latency, bandwidth)
                     rates.append(share * n / step)
