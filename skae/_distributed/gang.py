@@ -146,7 +146,9 @@ def _error(client: Any, tasks: list[Any], names: tuple[str, ...], timeout: float
 
 def _check_alive(client: Any, names: tuple[str, ...], timeout: float) -> None:
     """Raise a RuntimeError if a worker of the fit is gone, or has been silent for too long."""
-    workers = client.scheduler_info(n_workers=-1)["workers"]
+    # Not by client.scheduler_info, which the client itself replaces by one without workers now and
+    # then, at any moment.
+    workers = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
     if gone := [name for name in names if name not in workers]:
         raise RuntimeError(
             f"{', '.join(gone)} left during the fit. Was the worker stopped, or killed because its "

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import skae.dask
-from skae._distributed import deposits
+from skae._distributed import deposits, gang
 
 da = pytest.importorskip("dask.array")
 dask = pytest.importorskip("dask")
@@ -74,6 +74,20 @@ def test_partitions_of_other_columns_are_named(client):
 def test_what_is_no_table_is_told_at_once(rows, error, match):
     with pytest.raises(error, match=match):
         fitted(rows)
+
+
+def test_workers_are_there_whatever_the_client_asks_in_between(client, monkeypatch):
+    update = client._update_scheduler_info
+
+    async def twice(n_workers=0):
+        await update(n_workers)
+        await update()  # as the client does every two seconds
+
+    monkeypatch.setattr(client, "_update_scheduler_info", twice)
+    names = tuple(client.nthreads())
+    gang._check_alive(client, names, 30.0)
+    with pytest.raises(RuntimeError, match="other left"):
+        gang._check_alive(client, ("other", *names), 30.0)
 
 
 @pytest.mark.parametrize("client_of", ["tcp://127.0.0.1:8786", 3])
