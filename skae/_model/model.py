@@ -84,7 +84,8 @@ class Model:
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
         network = state.pop("network")
-        state.pop("_reach", None)
+        for computed in ("_reach", "_is_by_row"):
+            state.pop(computed, None)
         return state | {
             "spec": network.spec,
             "arrays": arrays_of(network.state()),
@@ -222,15 +223,15 @@ class Model:
         before if ``scaled``, results are scaled back if ``unscaled``. Few rows may be computed
         together with those of other threads whose functions are equal.
         """
-        mapped = partial(self._mapped, function, scaled, unscaled)
+        of_rows = partial(self._mapped, function, scaled, unscaled, out)
         if X.shape[0] > ROW_BLOCK:
-            return mapped(X, out)
+            return of_rows(X)
         kind = None
-        if out is None and isinstance(X, np.ndarray) and self._is_by_row:
+        if out is None and self._is_by_row and isinstance(X, np.ndarray):
             kind = self, function, scaled, unscaled, X.dtype
-        return TURNS.compute(partial(mapped, out=out), X, kind)
+        return TURNS.compute(of_rows, X, kind)
 
-    @property
+    @cached_property
     def _is_by_row(self) -> bool:
         """Whether no row's result depends on the others, not even by the caller's own code."""
         own = self.loss if isinstance(self.loss, tuple) else (self.loss,)
@@ -246,8 +247,8 @@ class Model:
         function: Callable[[Batch], Tensor],
         scaled: bool,
         unscaled: bool,
+        out: Any,
         X: Any,
-        out: Any = None,
     ) -> Any:
         with self.computing(X) as pace:
             for batch in self.batches(X, scaled):

@@ -50,8 +50,8 @@ class Turns:
             os.register_at_fork(after_in_child=self._begin)
 
     def _begin(self) -> None:
-        lock = RLock()
-        self._over, self._joined = Condition(lock), Condition(lock)
+        self._lock = RLock()
+        self._over, self._came = Condition(self._lock), Condition(self._lock)
         self._leader: int | None = None
         self._waiting, self._last = list[_Call](), 1
 
@@ -64,39 +64,46 @@ class Turns:
         me = get_ident()
         if not _ONE_AT_A_TIME or self._leader == me:
             return function(rows)
-        call, calls = _Call(rows, kind), list[_Call]()
+        call, calls = None, []
         try:
-            with self._over:
-                self._await(call)
-                if call.result is None and self._leader is None:
-                    self._leader = me
-                    calls = self._together(call)
+            with self._lock:
+                if self._leader is None and self._last == 1 and not self._waiting:
+                    self._leader = me  # A thread alone waits for nobody.
+                else:
+                    call = _Call(rows, kind)
+                    calls = self._joined(me, call)
             if len(calls) > 1:
                 _compute(function, calls)
-            return function(rows) if call.result is None else call.result
+            return function(rows) if call is None or call.result is None else call.result
         finally:
             if self._leader == me:
-                with self._over:
+                with self._lock:
                     self._leader = None
-                    self._waiting = [other for other in self._waiting if other.result is None]
-                    self._over.notify_all()
+                    if self._waiting:
+                        self._waiting = [each for each in self._waiting if each.result is None]
+                        self._over.notify_all()
 
-    def _await(self, call: _Call) -> None:
-        """Wait until there is a result, or nobody has the turn."""
+    def _joined(self, me: int, call: _Call) -> list[_Call]:
+        """Wait for a result or for the turn, but not for ever; calls to compute in the turn."""
         self._waiting.append(call)
-        self._joined.notify()
+        self._came.notify()
         try:
             self._over.wait_for(lambda: call.result is not None or self._leader is None, _PATIENCE)
         finally:
             if call in self._waiting:
                 self._waiting.remove(call)
+        if call.result is not None or self._leader is not None:
+            return []
+        self._leader = me
+        return self._together(call)
 
     def _together(self, call: _Call) -> list[_Call]:
         """The call and those of its kind that wait, as many as are computed in one pass."""
         if call.kind is None:
+            self._last = 1
             return [call]
         # Those that were answered together last time may be about to ask again.
-        self._joined.wait_for(lambda: len(self._waiting) + 1 >= self._last, _COMPANY)
+        self._came.wait_for(lambda: len(self._waiting) + 1 >= self._last, _COMPANY)
         calls, n_rows = [call], len(call.rows)
         for other in self._waiting:
             if other.kind == call.kind and n_rows + len(other.rows) <= self._most:
