@@ -30,6 +30,7 @@ CLASSES = [AutoencoderTransformer, DenoisingAutoencoder, VariationalAutoencoder]
 each_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 
 DENSITIES = {
+    "auto": "auto",
     "gaussian": "gaussian",
     "gmm": "gmm",
     "kernels": KernelDensity(bandwidth=0.2),
@@ -63,7 +64,7 @@ def test_draws_follow_from_random_state_also_after_a_pickle(cls, density):
     assert not np.array_equal(estimator.sample(7), estimator.sample(7))
 
 
-@pytest.mark.parametrize("density", ["gaussian", "gmm"])
+@pytest.mark.parametrize("density", ["auto", "gaussian", "gmm"])
 def test_draws_follow_from_random_state_also_after_a_safe_file(density, tmp_path):
     estimator = AutoencoderTransformer(**SMALL | {"max_epochs": 2}, latent_density=density).fit(X)
     save(estimator, tmp_path / "model.safetensors")
