@@ -22,7 +22,8 @@ SMALL = {"n_components": 3, "max_epochs": 20, "random_state": 0, "device": "cpu"
 
 
 def test_it_fills_in_what_the_denoiser_does():
-    settings = SMALL | {"noise_level": 0.2, "dropout": 0.2}
+    # By default they scale flags otherwise.
+    settings = SMALL | {"noise_level": 0.2, "dropout": 0.2, "scaling": "standard"}
     imputer, denoiser = (
         cls(**settings).fit(HOLES) for cls in (AutoencoderImputer, DenoisingAutoencoder)
     )
