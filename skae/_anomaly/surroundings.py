@@ -198,4 +198,5 @@ def _turned(blocks: Tensor, n_channels: int) -> Tensor:
 def _ridge(given: Tensor, targets: Tensor) -> Tensor:
     gram = given.T @ given / len(given)
     ridge = RING_RIDGE * float(gram.diagonal().mean()) * torch.eye(len(gram))
-    return torch.linalg.solve(gram + ridge, given.T @ targets / len(given))
+    # Contiguous, so that a copy of it gives the same bits.
+    return torch.linalg.solve(gram + ridge, given.T @ targets / len(given)).contiguous()

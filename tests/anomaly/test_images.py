@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from skae import AutoencoderAnomalyDetector
 from skae._anomaly.images import _map, _mean_squares
 from skae._anomaly.octaves import octave_sizes
+from skae.io import load, save
 
 RNG = np.random.default_rng(0)
 HEIGHT, WIDTH = np.mgrid[:40, :32]
@@ -104,6 +105,14 @@ def test_threads_do_not_change_the_bits():
     for a, b in zip(two._scorer.rows.members, one._scorer.rows.members, strict=True):
         np.testing.assert_array_equal(a.few, b.few)
         np.testing.assert_array_equal(a.many, b.many)
+
+
+def test_a_loaded_detector_has_the_same_bits_in_color(tmp_path):
+    images = np.random.default_rng(3).random((6, 6, 5, 2)).astype(np.float32)
+    detector = AutoencoderAnomalyDetector(max_epochs=2, random_state=0).fit(images)
+    save(detector, tmp_path / "file")
+    again = load(tmp_path / "file")
+    np.testing.assert_array_equal(again.score_samples(images), detector.score_samples(images))
 
 
 def test_brightness_counts_less_than_for_the_mean_loss(detector, plain):
