@@ -22,6 +22,7 @@ rng = np.random.default_rng(0)
 X = rng.normal(size=(332, 3)) @ rng.normal(size=(3, 6)) + 0.1 * rng.normal(size=(332, 6))
 WEIGHTS = rng.uniform(0.2, 2.0, size=len(X))
 HOLES = np.where(rng.random(X.shape) < 0.1, np.nan, X)
+FLAGS = (X[:, :1] > np.linspace(-2, 2, 9)).astype(float)
 # 20 batches of 16 rows and one of 12; the bounds come in within an epoch.
 SETTINGS = {"batch_size": 16, "max_epochs": 4, "random_state": 0, "precision": "float64"}
 
@@ -97,6 +98,7 @@ def replayed(monkeypatch):
     ("estimator", "rows"),
     [
         (AutoencoderTransformer(n_components=2), X),
+        (AutoencoderTransformer(n_components=2), FLAGS),
         (AutoencoderTransformer(n_components=2, optimizer="sgd", learning_rate=0.1), HOLES),
         (AutoencoderTransformer(n_components=2, optimizer="adamw", weight_decay=1e-3), X),
         (AutoencoderTransformer(n_components=2, normalization="batch", dropout=0.1), HOLES),
