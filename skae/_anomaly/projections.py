@@ -12,9 +12,9 @@ from skae._runtime.randomness import SCORE_STREAM, generator
 from skae._runtime.tuning import VIEW_DIMENSIONS, WIDE_FEATURES
 
 
-def joint_width(n_columns: int, few: bool = False) -> int:
-    """Columns that latents and residuals have once they are projected; ``few`` are not."""
-    return n_columns if few else min(n_columns, VIEW_DIMENSIONS)
+def joint_width(n_columns: int) -> int:
+    """Columns that latents and residuals have once they are projected."""
+    return min(n_columns, VIEW_DIMENSIONS)
 
 
 class Buckets(NamedTuple):
@@ -45,13 +45,13 @@ class Buckets(NamedTuple):
 Projection = Tensor | Buckets
 
 
-def projection(width: int, seed: int, few: bool = False) -> Projection | None:
-    """A random projection of wide rows, else None; there are ``few`` columns of a subspace.
+def projection(width: int, seed: int) -> Projection | None:
+    """A random projection of wide rows, else None.
 
     Directions have one more, of zeros, if the width is odd. Random projections keep distances
     (Johnson and Lindenstrauss 1984).
     """
-    if few or width <= VIEW_DIMENSIONS:
+    if width <= VIEW_DIMENSIONS:
         return None
     rng = generator(seed, SCORE_STREAM)
     if width >= WIDE_FEATURES:

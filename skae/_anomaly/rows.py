@@ -89,7 +89,7 @@ class Scorer:
     neighbors : Neighbors, default=None
         The nearest of which counts too.
     has_outside : bool, default=False
-        Whether latents and residuals are those of a subspace, which are few.
+        Whether the network works in a subspace, and the size of what is outside counts.
     """
 
     members: list[Member]
@@ -108,7 +108,7 @@ class Scorer:
         """The same, with a number for every row."""
         n, alone = coded.values.shape[0], coded.alone
         # Filled up to whole blocks, a row's result has the same bits in any batch.
-        own = projected(_joint(coded, self.has_outside), self.directions)
+        own = _joint(coded, self.directions, self.has_outside)
         if alone is not None:
             alone = functional.pad(alone, (0, own.shape[1] - n))
         distances = torch.stack([of_view(own, alone) for of_view in self._distances])
@@ -147,7 +147,7 @@ class Scorer:
     @cached_property
     def directions(self) -> Projection | None:
         """Where wide rows are projected."""
-        return projection(self.width, self.seed, self.has_outside)
+        return projection(self.width, self.seed)
 
     @cached_property
     def _table_directions(self) -> Projection | None:
@@ -192,23 +192,18 @@ class RowCalibration:
         """Take a batch of the rows."""
         # Maps of images tell more of what is outside than its size does.
         self._has_outside = coded.has_outside and self._has_neighbors
-        joint = _joint(coded, self._has_outside)
         if self._projected is None:
-            self._width = joint.shape[-1]
-            self._directions = projection(self._width, self._seeds[0], self._has_outside)
-            shape = (
-                len(self._seeds),
-                len(self._weights),
-                joint_width(self._width, self._has_outside),
-            )
-            self._projected = np.empty(shape)
+            self._width = coded.joint.shape[-1]
+            self._directions = projection(self._width, self._seeds[0])
+            width = joint_width(self._width) + self._has_outside
+            self._projected = np.empty((len(self._seeds), len(self._weights), width))
             if self._has_neighbors:
                 n_features = coded.values.shape[1]
                 self._table_directions = projection(n_features, self._seeds[0])
                 self._table = np.empty((len(self._weights), joint_width(n_features)))
             self._moments = _Moments(coded.values[0])
         n = len(coded.values)
-        own = projected(joint, self._directions)
+        own = _joint(coded, self._directions, self._has_outside)
         self._projected[:, part] = own[:, :n, : self._projected.shape[2]].numpy()
         if self._has_neighbors:
             table = _table_rows(coded, self._table_directions)
@@ -422,6 +417,10 @@ def _table_rows(coded: Coded, directions: Projection | None) -> Tensor:
     return projected(padded(rows[None]), directions)
 
 
-def _joint(coded: Coded, has_outside: bool) -> Tensor:
-    """Latents and residuals (K, n, d), up to whole blocks."""
-    return padded(coded.parted if has_outside else coded.joint)
+def _joint(coded: Coded, directions: Projection | None, has_outside: bool) -> Tensor:
+    """Latents and residuals (K, n, d) in at most ``VIEW_DIMENSIONS`` columns, up to whole blocks.
+
+    The first column is the size of what is outside, if that counts.
+    """
+    own = projected(padded(coded.joint), directions)
+    return torch.cat([padded(coded.outside).to(own), own], -1) if has_outside else own

@@ -38,6 +38,8 @@ from skae._runtime.tuning import (
     MEMBER_SHARE_OF_IMAGES,
     MEMBER_SHARE_OF_MANY,
     ROWS_FOR_ALL_MEMBERS,
+    SUBSPACE_AXES,
+    WIDE_FEATURES,
 )
 from skae._training import auto
 from skae._training.feeds import trained_on
@@ -198,8 +200,13 @@ class CalibratedDetector(BaseAutoencoder):
         rate = auto.image_detector_rate(self._input.n_features)
         return plain._replace(init="pca", learning_rate=rate)
 
-    def _narrows(self) -> bool:
-        return self.loss == "squared_error"
+    def _narrow_from(self, n_rows: int) -> float:
+        if self.loss != "squared_error":
+            return super()._narrow_from(n_rows)
+        if self._input.image_shape is not None:
+            return WIDE_FEATURES
+        # Where there are more features than rows, all that is new of a row lies outside.
+        return min(WIDE_FEATURES, max(n_rows, SUBSPACE_AXES) + 1)
 
     def _learns_from(self, X: Any, y: Any) -> bool:
         return _labels_of(y) is not None or super()._learns_from(X, y)

@@ -56,7 +56,6 @@ from skae._runtime.tuning import (
     PATH_WEIGHT,
     START_ROWS,
     SUBSPACE_AXES,
-    WIDE_FEATURES,
 )
 from skae._training.feeds import trained_on
 from skae._training.job import Job, Start
@@ -247,9 +246,9 @@ def _narrows(estimator: Any, X: Any, resume: bool, one_pass: bool) -> bool:
 
     For that, all rows are here, and no stream begins with them.
     """
-    wide = X.shape[1] >= WIDE_FEATURES and not estimator._input.is_patch
+    wide = X.shape[1] >= estimator._narrow_from(X.shape[0]) and not estimator._input.is_patch
     told = isinstance(estimator._model.network.spec, SubspaceSpec) if resume else not one_pass
-    return estimator._narrows() and wide and told and local(X) is X
+    return wide and told and local(X) is X
 
 
 def _narrowed(estimator: Any, spec: DenseSpec, n_rows: int, resume: bool) -> DenseSpec:

@@ -236,9 +236,9 @@ class AutoencoderParameters(OtherNamesMixin, BaseEstimator):
             return scattered_spec(given.image_shape, given.network_shape, layers, **settings)
         return DenseSpec(n_features, layers(n_features), **settings)
 
-    def _narrows(self) -> bool:
-        """Whether networks of wide rows work in their principal subspace."""
-        return False
+    def _narrow_from(self, n_rows: int) -> float:
+        """Features from which networks work in the principal subspace of the rows."""
+        return float("inf")
 
     def _builder(self, hidden: Any) -> Callable[..., Any] | None:
         """What builds the network's modules; None for the dense network."""

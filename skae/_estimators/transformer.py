@@ -22,7 +22,7 @@ from skae._model.variance import explained_variance
 from skae._networks.dense import DenseNetwork, DenseSpec
 from skae._networks.factory import Spec, with_n_nonzero
 from skae._runtime.randomness import SCORE_STREAM
-from skae._runtime.tuning import FAR_MARGIN, USUAL_UNITS
+from skae._runtime.tuning import FAR_MARGIN, USUAL_UNITS, WIDE_FEATURES
 from skae._training import auto
 from skae._training.plan import truncated_state
 
@@ -453,8 +453,8 @@ class AutoencoderTransformer(LatentAutoencoder):
         # As PCA does, it follows new rows far; who repairs rows is more careful.
         return super()._autos()._replace(margin=FAR_MARGIN, usual=USUAL_UNITS)
 
-    def _narrows(self) -> bool:
-        return self.loss == "squared_error"
+    def _narrow_from(self, n_rows: int) -> float:
+        return WIDE_FEATURES if self.loss == "squared_error" else super()._narrow_from(n_rows)
 
     def _n_latents(self, n_features: int) -> int:
         if not isinstance(self.n_components, (str, Integral)):

@@ -162,13 +162,9 @@ def check_state(state: dict[str, Any], network: NetworkBuilder | None) -> None:
             _check_image_scorer(scorer, state["_input"], n_latents, n_members)
             scorer = scorer.rows
         width = state["_table"].width
-        has_outside = isinstance(scorer, Scorer) and scorer.has_outside
-        n_columns = n_latents + width
-        if has_outside:
-            spec = model["spec"]
-            must(isinstance(spec, SubspaceSpec), "an outside is that of a subspace")
-            n_columns = 1 + n_latents + spec.n_features
-        _check_scorer(scorer, width, n_columns, n_members)
+        if isinstance(scorer, Scorer) and scorer.has_outside:
+            must(isinstance(model["spec"], SubspaceSpec), "an outside is that of a subspace")
+        _check_scorer(scorer, width, n_latents + width, n_members)
 
 
 def _check_given(model: dict[str, Any], network: NetworkBuilder | None) -> None:
@@ -251,7 +247,7 @@ def _check_scorer(scorer: Scorer | None, n_features: int, n_columns: int, n_memb
     check_arrays({"features": scorer.features}, {"features": (3, n_features)})
     _check_level(scorer.level)
     must(scorer.width == n_columns, "the scorer has another width")
-    width = joint_width(n_columns, scorer.has_outside)
+    width = joint_width(n_columns) + scorer.has_outside
     lengths = {len(member.views) for member in scorer.members}
     must(len(scorer.members) == n_members and len(lengths) == 1, "the views differ")
     for member in scorer.members:

@@ -419,17 +419,11 @@ class Coded:
         return _finite(torch.cat([self.codes.cpu(), self.member_residuals], -1))
 
     @property
-    def parted(self) -> Tensor:
-        """The same where the network works in a subspace, (K, n, 1 + n_components + n_axes).
-
-        First the size of the residuals outside of it, last their scores on its axes.
-        """
+    def outside(self) -> Tensor:
+        """Where the network works in a subspace, the size of the residuals outside, (K, n, 1)."""
         network, residuals = self._model.network, self.member_residuals
         assert isinstance(network, SubspaceNetwork)
-        outside, inside = (
-            part[:, : residuals.shape[1]] for part in network.parted(padded(residuals))
-        )
-        return _finite(torch.cat([outside, self.codes.cpu(), inside], -1))
+        return _finite(network.outside(padded(residuals))[:, : residuals.shape[1]])
 
     @property
     def has_outside(self) -> bool:

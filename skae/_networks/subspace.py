@@ -109,14 +109,11 @@ class SubspaceNetwork(FrontedNetwork):
         center, axes = self.front.center[member], self.front.axes[member]
         return Projection(center, axes), Rebuilding(center, axes)
 
-    def parted(self, residuals: Tensor) -> tuple[Tensor, Tensor]:
-        """Of residuals (K, n, n_given): their size outside of the subspace, and scores inside.
-
-        (K, n, 1) and (K, n, n_axes).
-        """
+    def outside(self, residuals: Tensor) -> Tensor:
+        """The size of residuals (K, n, n_given) outside of the subspace, (K, n, 1)."""
         inside = residuals @ self.front.axes.to(residuals).mT
         squares = residuals.square().sum(-1, keepdim=True) - inside.square().sum(-1, keepdim=True)
-        return squares.clamp_(min=0.0).sqrt_(), inside
+        return squares.clamp_(min=0.0).sqrt_()
 
     @property
     def row_width(self) -> int:

@@ -94,5 +94,4 @@ def test_projection_keeps_distances(width):
 def test_few_columns_are_not_projected():
     joint = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 20, 256)))
     assert projection(256, seed=1) is None
-    assert projection(300, seed=1, few=True) is None
     assert torch.equal(projected(joint, None), joint)

@@ -198,7 +198,8 @@ def test_wide_rows_are_scored_by_a_projection():
     rows = rng.normal(size=(200, 3)) @ rng.normal(size=(3, 600)) + 0.1 * rng.normal(size=(200, 600))
     detector = AutoencoderAnomalyDetector(random_state=0).fit(rows[:100])
     odd = rows[100:] + rng.normal(size=(100, 600))
-    assert detector._scorer.members[0].few.shape[-1] == 256
+    # Beside them stands the size of what is outside of the 75 axes.
+    assert detector._scorer.members[0].few.shape[-1] == 256 + 1
     labels = np.repeat([0, 1], 100)
     scores = detector.score_samples(np.vstack([rows[100:], odd]))
     assert roc_auc_score(labels, -scores) > 0.99

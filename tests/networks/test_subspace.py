@@ -9,6 +9,7 @@ import torch
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.metrics import roc_auc_score
 
 from skae import AutoencoderAnomalyDetector, AutoencoderTransformer, io
 from skae._estimators.scaling import _shares_a_unit
@@ -148,6 +149,21 @@ def test_a_detector_of_wide_rows_sees_what_lies_outside_of_the_subspace():
     np.testing.assert_array_equal(
         detector.score_samples(NEW[3:4]), detector.score_samples(NEW)[3:4]
     )
+
+
+@pytest.mark.parametrize(
+    ("n_features", "narrows", "least"), [(256, False, 0.8), (257, True, 0.8), (400, True, 0.95)]
+)
+def test_a_detector_of_more_features_than_rows_sees_it_too(n_features, narrows, least):
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(size=(5, n_features))
+    usual = rng.normal(size=(350, 5)) @ mixing + 0.5 * rng.normal(size=(350, n_features))
+    odd = usual[250:].copy()
+    odd[:, ::40] += 2.0
+    detector = AutoencoderAnomalyDetector(random_state=0).fit(usual[:250])
+    assert isinstance(detector._model.network, SubspaceNetwork) == narrows
+    scores = detector.score_samples(np.vstack([usual[250:], odd]))
+    assert roc_auc_score(np.repeat([1, 0], 100), scores) > least
 
 
 def test_files_and_pickles_hold_a_detector_of_wide_rows(tmp_path):
