@@ -43,7 +43,7 @@ def main(path):
     shown = np.concatenate([tiles(rng, 3, scratched=True), tiles(rng, 1, scratched=False)])
     display = AnomalyMapDisplay.from_estimator(detector, shown)
     display.ax_.set_title("Three scratched tiles and one without a fault", fontsize=11)
-    display.figure_.set_size_inches(6, 4.4)
+    display.figure_.set_size_inches(6, 3.9)
     display.figure_.savefig(path, dpi=100)
 
 

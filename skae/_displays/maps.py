@@ -112,6 +112,7 @@ class AnomalyMapDisplay:
         framed = np.pad(self.maps, ((0, 0), (0, 1), (0, 1)), constant_values=np.nan)
         below = framed.transpose(1, 0, 2).reshape(blank.shape)
         picture = ax.imshow(below, cmap="magma", vmin=0, extent=_place(blank, 1))
+        ax.set_facecolor("black")  # Between maps, as between images.
         ax.set(xlim=(-0.5, blank.shape[1] - 0.5), ylim=(2 * len(blank) - 0.5, -0.5), xticks=[])
         ax.set_yticks(centers(2, len(blank)), ["image", "anomaly"])
         for i, found in enumerate(self.boxes):
