@@ -16,6 +16,7 @@ from skae._anomaly.losses import LossScorer
 from skae._anomaly.rows import Scorer
 from skae._anomaly.seen import Seen
 from skae._anomaly.thresholds import HeldOut, Typical, just_below, threshold_between
+from skae._data.convert import dense_chunks
 from skae._data.shards import communicator_of, local, whole
 from skae._data.streamed import sample_rows
 from skae._data.types import FloatArray, MatrixLike
@@ -200,13 +201,16 @@ class CalibratedDetector(BaseAutoencoder):
         rate = auto.image_detector_rate(self._input.n_features)
         return plain._replace(init="pca", learning_rate=rate)
 
-    def _narrow_from(self, n_rows: int) -> float:
+    def _narrow_from(self, X: Any) -> float:
         if self.loss != "squared_error":
-            return super()._narrow_from(n_rows)
-        if self._input.image_shape is not None:
+            return super()._narrow_from(X)
+        fewest = max(X.shape[0], SUBSPACE_AXES) + 1
+        if self._input.image_shape is not None or not fewest <= X.shape[1] < WIDE_FEATURES:
             return WIDE_FEATURES
-        # Where there are more features than rows, all that is new of a row lies outside.
-        return min(WIDE_FEATURES, max(n_rows, SUBSPACE_AXES) + 1)
+        # Where there are more features than rows, all that is new of a row lies outside. What is
+        # missing there would be taken for usual in rows of the fit, and for new in others.
+        has_gaps = any(np.isnan(rows).any() for _, rows in dense_chunks(X))
+        return WIDE_FEATURES if has_gaps else fewest
 
     def _learns_from(self, X: Any, y: Any) -> bool:
         return _labels_of(y) is not None or super()._learns_from(X, y)

@@ -205,7 +205,10 @@ def _as_trained(network: Network, X: Any, scaler: Scaler) -> tuple[list[Any], Sc
         return [X], scaler
     like, width = network.parameters, network.spec.n_features
     fronts: list[Any] = [network.ends_of(member)[0] for member in range(network.n_members)]
-    parts = [ProjectedRows(X, scaler, own, width, like, float(own.flops)) for own in fronts]
+    takes_nan = math.isnan(network.missing)
+    projects = [own if takes_nan else functools.partial(_filled, own) for own in fronts]
+    pairs = zip(projects, fronts, strict=True)
+    parts = [ProjectedRows(X, scaler, p, width, like, float(own.flops)) for p, own in pairs]
     return parts, unscaled(width)
 
 
@@ -241,12 +244,18 @@ def _resolved(estimator: Any, X: Any, resume: bool, one_pass: bool) -> _Setting:
     return _Setting(spec, plan, device, dtype, train_dtype, starts_as_pca, proves)
 
 
+def _filled(front: Any, rows: Tensor) -> Tensor:
+    """Coordinates of scaled rows whose missing cells are at the mean."""
+    coordinates: Tensor = front(rows.nan_to_num_(0.0))
+    return coordinates
+
+
 def _narrows(estimator: Any, X: Any, resume: bool, one_pass: bool) -> bool:
     """Whether the network works in the rows' principal subspace.
 
     For that, all rows are here, and no stream begins with them.
     """
-    wide = X.shape[1] >= estimator._narrow_from(X.shape[0]) and not estimator._input.is_patch
+    wide = X.shape[1] >= estimator._narrow_from(X) and not estimator._input.is_patch
     told = isinstance(estimator._model.network.spec, SubspaceSpec) if resume else not one_pass
     return wide and told and local(X) is X
 

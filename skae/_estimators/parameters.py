@@ -236,7 +236,7 @@ class AutoencoderParameters(OtherNamesMixin, BaseEstimator):
             return scattered_spec(given.image_shape, given.network_shape, layers, **settings)
         return DenseSpec(n_features, layers(n_features), **settings)
 
-    def _narrow_from(self, n_rows: int) -> float:
+    def _narrow_from(self, X: Any) -> float:
         """Features from which networks work in the principal subspace of the rows."""
         return float("inf")
 

@@ -453,8 +453,8 @@ class AutoencoderTransformer(LatentAutoencoder):
         # As PCA does, it follows new rows far; who repairs rows is more careful.
         return super()._autos()._replace(margin=FAR_MARGIN, usual=USUAL_UNITS)
 
-    def _narrow_from(self, n_rows: int) -> float:
-        return WIDE_FEATURES if self.loss == "squared_error" else super()._narrow_from(n_rows)
+    def _narrow_from(self, X: Any) -> float:
+        return WIDE_FEATURES if self.loss == "squared_error" else super()._narrow_from(X)
 
     def _n_latents(self, n_features: int) -> int:
         if not isinstance(self.n_components, (str, Integral)):

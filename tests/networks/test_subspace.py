@@ -213,3 +213,22 @@ def test_mostly_empty_rows_of_one_norm_get_one_scale_whatever_holds_them(order):
     flags = np.eye(200)[np.random.default_rng(1).integers(200, size=80)]
     assert not _shares_a_unit(flags, SimpleNamespace(block_length=None, seeds=(0,)), "pairs")
     assert AutoencoderAnomalyDetector(max_epochs=1).fit(words)._model.scaler.name == "mixed"
+
+
+def test_missing_cells_of_wide_rows_count_as_the_mean():
+    holes = np.where(np.random.default_rng(0).random(X.shape) < 0.1, np.nan, X)
+    whole = AutoencoderTransformer(n_components=3, random_state=0).fit(X)
+    autoencoder = AutoencoderTransformer(n_components=3, random_state=0).fit(holes)
+    missing = np.isnan(holes)
+    rebuilt, usual = autoencoder.reconstruct(holes), np.nanmean(holes, axis=0)
+    assert np.square(rebuilt - X)[missing].mean() < 0.5 * np.square(usual - X)[missing].mean()
+    np.testing.assert_allclose(autoencoder.score(X), whole.score(X), atol=0.05)
+    detector = AutoencoderAnomalyDetector(random_state=0).fit(holes)
+    assert detector.score_samples(10 * NEW).max() < detector.score_samples(NEW).min()
+
+
+def test_detectors_of_more_features_than_rows_see_all_of_them_where_some_are_missing():
+    holes = np.random.default_rng(0).normal(size=(100, 300))
+    holes[3, 5] = np.nan
+    network = AutoencoderAnomalyDetector(random_state=0).fit(holes)._model.network
+    assert not isinstance(network, SubspaceNetwork)
