@@ -193,7 +193,7 @@ class RowCalibration:
         # Maps of images tell more of what is outside than its size does.
         self._has_outside = coded.has_outside and self._has_neighbors
         if self._projected is None:
-            self._width = coded.joint.shape[-1]
+            self._width = coded.codes.shape[-1] + coded.values.shape[1]
             self._directions = projection(self._width, self._seeds[0])
             width = joint_width(self._width) + self._has_outside
             self._projected = np.empty((len(self._seeds), len(self._weights), width))

@@ -253,11 +253,15 @@ def _filled(front: Any, rows: Tensor) -> Tensor:
 def _narrows(estimator: Any, X: Any, resume: bool, one_pass: bool) -> bool:
     """Whether the network works in the rows' principal subspace.
 
-    For that, all rows are here, and no stream begins with them.
+    For that, all rows are here, and no stream begins with them. What was begun goes on, whatever
+    rows come then.
     """
-    wide = X.shape[1] >= estimator._narrow_from(X) and not estimator._input.is_patch
-    told = isinstance(estimator._model.network.spec, SubspaceSpec) if resume else not one_pass
-    return wide and told and local(X) is X
+    if local(X) is not X:
+        return False
+    if resume:
+        return isinstance(estimator._model.network.spec, SubspaceSpec)
+    begins = not one_pass and not estimator._input.is_patch
+    return begins and X.shape[1] >= estimator._narrow_from(X)
 
 
 def _narrowed(estimator: Any, spec: DenseSpec, n_rows: int, resume: bool) -> DenseSpec:

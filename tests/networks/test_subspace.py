@@ -232,3 +232,16 @@ def test_detectors_of_more_features_than_rows_see_all_of_them_where_some_are_mis
     holes[3, 5] = np.nan
     network = AutoencoderAnomalyDetector(random_state=0).fit(holes)._model.network
     assert not isinstance(network, SubspaceNetwork)
+
+
+@pytest.mark.parametrize("way", ["more rows", "rows with gaps", "warm start"])
+def test_detectors_of_few_rows_go_on_in_the_subspace_with_any(way):
+    rows = np.random.default_rng(0).normal(size=(400, 300))
+    detector = AutoencoderAnomalyDetector(max_epochs=2, random_state=0).fit(rows[:100])
+    if way == "warm start":
+        detector.set_params(warm_start=True).fit(rows)
+    else:
+        more = rows if way == "more rows" else np.where(rows[:50] > 2.0, np.nan, rows[:50])
+        detector.partial_fit(more)
+    assert isinstance(detector._model.network, SubspaceNetwork)
+    assert np.isfinite(detector.score_samples(rows)).all()
